@@ -1,0 +1,49 @@
+# The two commands of the README are run and test; check is the quick half.
+SHELL := /bin/bash
+# libopus stands alone: hraban/opus would ask for libopusfile without this tag.
+export GOFLAGS := -tags=nolibopusfile
+# One file to install: libopus goes into the binary.
+OPUS := $(shell pkg-config --variable=libdir opus 2>/dev/null)/libopus.a
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' 'web/page/*' 'internal/demo/prompts/*' 'internal/admin/*.json')
+
+.PHONY: run test check bench build build-tools test-tools fuzz
+
+run: build
+	@bin/sipbridge demo
+
+build: build-tools bin/sipbridge
+
+bin/sipbridge: go.mod $(GO_SOURCES)
+	CGO_LDFLAGS="$(OPUS) -lm -Wl,--as-needed" go build -trimpath -buildvcs=false -o $@ ./cmd/sipbridge
+
+# What the build needs beyond make, Go and Node.
+build-tools:
+	@scripts/install gcc libc6-dev pkg-config libopus-dev
+
+# What the tests need beside it: phones, a proxy, a browser.
+test-tools: build-tools
+	@scripts/install chromium sip-tester baresip-core kamailio ffmpeg sox iproute2 procps
+	@cd interop-tests && { [ -d node_modules/playwright-core ] || { echo "installing playwright-core from npm"; npm ci --no-audit --no-fund --ignore-scripts; }; }
+
+test: test-tools build
+	$(MAKE) check
+	go test -count=1 ./...
+	cd interop-tests && node --test --test-concurrency=1 --test-timeout=600000 '*/*.test.mjs'
+
+check: build-tools
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "gofmt the files above"; exit 1; }
+	go mod tidy -diff
+	go vet ./...
+	go test -race ./...
+	$(MAKE) fuzz
+
+# Ten seconds of each fuzzer.
+FUZZTIME ?= 10s
+fuzz: build-tools
+	@set -e; for f in $$(git grep -lE '^func Fuzz' -- '*_test.go'); do \
+	  for n in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' $$f); do \
+	    echo "fuzz $$n in $$(dirname $$f)"; go test -run '^$$' -fuzz "^$$n\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) | tail -n 2; done; done
+
+bench: test-tools build
+	go test -run '^$$' -bench . -benchmem ./internal/media ./internal/transcode ./internal/policy

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sipbridge/sipbridge/internal/admin"
+	"github.com/sipbridge/sipbridge/internal/policy"
+)
+
+var (
+	jsonFlag   = &cli.BoolFlag{Name: "json", Usage: "print one JSON document"}
+	adminFlags = []cli.Flag{configFlag, jsonFlag,
+		&cli.StringFlag{Name: "admin", Usage: "the running gateway's admin `URL`"},
+		&cli.StringFlag{Name: "token-file", Usage: "a `FILE` with its bearer token"}}
+)
+
+var routeCommand = &cli.Command{
+	Name: "route", Usage: "say what would happen to a call, and why",
+	Flags: []cli.Flag{configFlag, jsonFlag, &cli.StringFlag{Name: "from", Usage: "the caller's `URI`"}, &cli.StringFlag{Name: "to", Usage: "the called `URI`"},
+		&cli.StringFlag{Name: "source", Value: "browser", Usage: "a trunk's `NAME`, or browser"}},
+	Action: func(c *cli.Context) error {
+		if c.String("config") == "" || c.String("to") == "" {
+			return cli.Exit("route wants --config FILE and --to URI", exitUsage)
+		}
+		_, p, faults, err := load(c.String("config"))
+		if err != nil {
+			return err
+		}
+		if len(faults) > 0 {
+			return printFaults(faults)
+		}
+		e := policy.Explain(p.Decide, c.String("source"), c.String("from"), c.String("to"))
+		if c.Bool("json") {
+			return json.NewEncoder(os.Stdout).Encode(e)
+		}
+		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+		for _, s := range e.Trace {
+			mark := "-"
+			if s.Matched {
+				mark = "✓"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\n", mark, s.Route, s.Why)
+		}
+		w.Flush()
+		switch e.Kind {
+		case policy.Routed:
+			fmt.Printf("\nroute %q: %s\n", e.Route, strings.Join(e.Names, ", "))
+			return nil
+		default:
+			fmt.Printf("\n%s: %d %s\n", e.Kind, e.Status, e.Reason)
+		}
+		return nil
+	},
+}
+
+var inviteCommand = &cli.Command{
+	Name: "invite", Usage: "make a patient's link and dial code",
+	Flags: append([]cli.Flag{&cli.StringFlag{Name: "to", Usage: "the `URI` that becomes call.to"}, &cli.StringFlag{Name: "name", Usage: "the patient's `NAME`, as shown"},
+		&cli.DurationFlag{Name: "valid", Value: 2 * time.Hour, Usage: "how long"}}, adminFlags...),
+	Action: func(c *cli.Context) error {
+		if c.String("to") == "" {
+			return cli.Exit("invite wants --to URI", exitUsage)
+		}
+		var inv admin.Invite
+		body := map[string]string{"to": c.String("to"), "name": c.String("name"), "valid": c.Duration("valid").String()}
+		if err := ask(c, "POST", "/api/v1/invites", body, &inv); err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			return json.NewEncoder(os.Stdout).Encode(inv)
+		}
+		fmt.Printf("link       %s\ndial code  %s\nexpires    %s\n", inv.URL, inv.DialCode, inv.Expires.Local().Format(time.RFC1123))
+		return nil
+	},
+}
+
+var callsCommand = &cli.Command{
+	Name: "calls", Usage: "show the calls that are going on", Flags: adminFlags,
+	Action: func(c *cli.Context) error {
+		var calls []admin.Call
+		if err := ask(c, "GET", "/api/v1/calls", nil, &calls); err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			return json.NewEncoder(os.Stdout).Encode(calls)
+		}
+		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(w, "ID\tSTATE\tSINCE\tROUTE\tLEG\tPATH\tLOSS\tMOS")
+		for _, k := range calls {
+			for i, l := range k.Legs {
+				head := []any{"", "", "", ""}
+				if i == 0 {
+					head = []any{k.ID, k.State, time.Since(k.Since).Round(time.Second), k.Route}
+				}
+				for _, m := range l.Media {
+					fmt.Fprintf(w, "%v\t%v\t%v\t%v\t%s %s\t%s\t%.1f%%\t%.1f\n", append(head, l.Kind, l.Peer, m.Path, m.Loss*100, m.MOS)...)
+				}
+			}
+		}
+		return w.Flush()
+	},
+}
+
+var hangupCommand = &cli.Command{
+	Name: "hangup", Usage: "end a call", ArgsUsage: "ID", Flags: adminFlags,
+	Action: func(c *cli.Context) error {
+		if c.NArg() != 1 {
+			return cli.Exit("hangup wants one ID; flags stand before it", exitUsage)
+		}
+		return ask(c, "DELETE", "/api/v1/calls/"+url.PathEscape(c.Args().First()), nil, nil)
+	},
+}
+
+// askWithin bounds one question to a running gateway.
+const askWithin = 10 * time.Second
+
+// ask puts one question to a running gateway.
+func ask(c *cli.Context, method, path string, body, into any) error {
+	base, token, err := whereToAsk(c)
+	if err != nil {
+		return err
+	}
+	var payload io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		payload = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(method, strings.TrimSuffix(base, "/")+path, payload)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := (&http.Client{Timeout: askWithin}).Do(req)
+	if err != nil {
+		return fmt.Errorf("no gateway answers at %s: is it running?", base)
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= 300 {
+		var p struct{ Detail string }
+		json.NewDecoder(res.Body).Decode(&p)
+		return fmt.Errorf("%s: %s", res.Status, p.Detail)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(res.Body).Decode(into)
+}
+
+// whereToAsk finds the gateway and its token: flags, then the configuration,
+// then what is usual.
+func whereToAsk(c *cli.Context) (base, token string, err error) {
+	cfg := defaults()
+	if f := c.String("config"); f != "" {
+		if cfg, _, _, err = load(f); err != nil {
+			return "", "", err
+		}
+	}
+	if base = c.String("admin"); base == "" {
+		base = "http://" + cfg.Admin.Listen
+	}
+	file := c.String("token-file")
+	if file == "" {
+		if t := os.Getenv(tokenVariable); t != "" {
+			return base, t, nil
+		}
+		if file = cfg.Admin.TokenFile; file == "" {
+			file = keptToken(cfg)
+		}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", "", fmt.Errorf("the bearer token: %w; name its file with --token-file", err)
+	}
+	return base, strings.TrimSpace(string(b)), nil
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/sipbridge/sipbridge/internal/admin"
+	"github.com/sipbridge/sipbridge/internal/config"
+	"github.com/sipbridge/sipbridge/internal/invite"
+	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/portal"
+	"github.com/sipbridge/sipbridge/internal/sip"
+	"github.com/sipbridge/sipbridge/internal/transcode"
+)
+
+// Configuration is the whole file.
+type Configuration struct {
+	Site       string               `yaml:"site" doc:"The name of this engine on the bus and in its links: small letters, digits and hyphens." default:"main"`
+	Role       string               `yaml:"role" doc:"all. (portal and engine, apart, are not built yet.)" default:"all"`
+	State      string               `yaml:"state" doc:"The directory for what must outlive the process: invitations, dialogs, call records." default:"/var/lib/sipbridge"`
+	Interfaces map[string]Interface `yaml:"interfaces" doc:"Addresses we speak from; a trunk or the browsers name one." example:"pbx"`
+	SIP        sip.Config           `yaml:"sip" doc:"The SIP side."`
+	Media      Media                `yaml:"media" doc:"Ports for sound."`
+	Portal     portal.Config        `yaml:"portal" doc:"The patient's page."`
+	Admin      admin.Config         `yaml:"admin" doc:"For administrators."`
+	Visits     invite.Config        `yaml:"visits" doc:"Patients' visits."`
+	Drain      time.Duration        `yaml:"drain" doc:"How long the first SIGTERM lets calls end by themselves." default:"0s"`
+	Trunks     map[string]sip.Trunk `yaml:"trunks" doc:"PBXs and proxies. A call from a trunk has its name as call.source." example:"pbx"`
+	policy.Config
+}
+
+// Interface is one address of ours.
+type Interface struct {
+	Address string `yaml:"address" doc:"The address on this machine." example:"10.0.0.2"`
+	Public  string `yaml:"public" doc:"The address by which a 1:1 NAT shows it to browsers. A PBX is never told it." example:"203.0.113.9"`
+}
+
+// Media says which ports sound uses.
+type Media struct {
+	RTPPorts   string `yaml:"rtp_ports" doc:"The UDP ports towards PBXs and rooms: an even one and the next for each call." default:"20000-29999"`
+	WebRTCPort int    `yaml:"webrtc_port" doc:"The one UDP port for every browser." default:"8443"`
+	Interface  string `yaml:"interface" doc:"The entry of interfaces that browsers reach. Empty: every address of this machine."`
+}
+
+// defaults are what is left out.
+func defaults() Configuration {
+	return Configuration{Site: "main", Role: "all", State: "/var/lib/sipbridge",
+		SIP:    sip.Config{Listen: []string{"udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"}},
+		Media:  Media{RTPPorts: "20000-29999", WebRTCPort: 8443},
+		Portal: portal.Config{Listen: "127.0.0.1:8443"},
+		Admin:  admin.Config{Listen: "127.0.0.1:9090"},
+		Visits: invite.Config{DialPrefix: "7", DialDigits: 7, Ring: time.Minute},
+	}
+}
+
+// load reads and checks a file. What compiles is returned even where other
+// faults stand beside it.
+func load(file string) (Configuration, *policy.Policy, []config.Fault, error) {
+	c := defaults()
+	doc, err := config.Load(file, &c)
+	if err != nil {
+		return c, nil, nil, err
+	}
+	p := check(&c, doc)
+	return c, p, doc.Faults(), nil
+}
+
+// faulter takes what is wrong with the value at a path.
+type faulter interface {
+	Fault(what, instead string, offset int, path ...any)
+}
+
+// check is all that can be said of a configuration without opening a socket.
+func check(c *Configuration, doc faulter) *policy.Policy {
+	if c.Site == "" || strings.Trim(c.Site, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || len(c.Site) > 63 {
+		doc.Fault(fmt.Sprintf("%q is no site", c.Site), "write small letters, digits and hyphens", 0, "site")
+	}
+	if c.Role != "all" {
+		doc.Fault(fmt.Sprintf("the role %q is not built yet", c.Role), "write all", 0, "role")
+	}
+	for name, i := range c.Interfaces {
+		for field, v := range map[string]string{"address": i.Address, "public": i.Public} {
+			if _, err := netip.ParseAddr(v); err != nil && (v != "" || field == "address") {
+				doc.Fault(fmt.Sprintf("%q is no address", v), "write an IP address", 0, "interfaces", name, field)
+			}
+		}
+	}
+	if len(c.SIP.Listen) == 0 {
+		doc.Fault("SIP is received nowhere", "write listen: [udp://0.0.0.0:5060]", 0, "sip", "listen")
+	}
+	for i, l := range c.SIP.Listen {
+		if _, err := sip.ParseListener(l); err != nil {
+			doc.Fault(err.Error(), "write udp://ADDRESS:PORT or tcp://ADDRESS:PORT", 0, "sip", "listen", i)
+		}
+	}
+	if _, _, err := portRange(c.Media.RTPPorts); err != nil {
+		doc.Fault(err.Error(), "write LOW-HIGH, as in 20000-29999", 0, "media", "rtp_ports")
+	}
+	if c.Media.WebRTCPort < 1 || c.Media.WebRTCPort > 65535 {
+		doc.Fault(fmt.Sprintf("%d is no port", c.Media.WebRTCPort), "write a number from 1 to 65535", 0, "media", "webrtc_port")
+	}
+	knownInterface(c, doc, c.Media.Interface, "media", "interface")
+	for path, v := range map[string]string{"portal": c.Portal.Listen, "admin": c.Admin.Listen} {
+		if _, err := netip.ParseAddrPort(v); err != nil {
+			doc.Fault(fmt.Sprintf("%q is no address and port", v), "write ADDRESS:PORT", 0, path, "listen")
+		}
+	}
+	if v := c.Visits; v.DialDigits <= len(v.DialPrefix) || v.DialDigits > 12 || strings.Trim(v.DialPrefix, "0123456789") != "" {
+		doc.Fault("dial codes of that prefix and length cannot be made", "write digits for dial_prefix and more of them, up to 12, for dial_digits", 0, "visits")
+	}
+	networks := map[netip.Prefix]string{}
+	names := []string{}
+	for name, t := range c.Trunks {
+		names = append(names, name)
+		if name == "browser" || name == "room" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			doc.Fault(fmt.Sprintf("a trunk cannot be named %q", name), "write small letters, digits, - and _; browser and room are taken", 0, "trunks", name)
+		}
+		for _, f := range sip.CheckTrunk(t) {
+			doc.Fault(f[1], f[2], 0, "trunks", name, f[0])
+		}
+		knownInterface(c, doc, t.Interface, "trunks", name, "interface")
+		for i, n := range t.AcceptFrom {
+			if p, err := netip.ParsePrefix(n); err == nil {
+				if other, taken := networks[p.Masked()]; taken {
+					doc.Fault(fmt.Sprintf("trunk %s accepts from the same network", other), "give one of them a longer prefix", 0, "trunks", name, "accept_from", i)
+				}
+				networks[p.Masked()] = name
+			}
+		}
+	}
+	p, err := policy.Compile(c.Config, policy.Names{Trunks: names, Codecs: transcode.Names()})
+	for _, f := range flatten(err) {
+		doc.Fault(f.What, f.Instead, f.Offset, f.Path...)
+	}
+	return p
+}
+
+func flatten(err error) []*policy.Fault {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		var out []*policy.Fault
+		for _, e := range joined.Unwrap() {
+			out = append(out, flatten(e)...)
+		}
+		return out
+	}
+	var f *policy.Fault
+	if errors.As(err, &f) {
+		return []*policy.Fault{f}
+	}
+	if err != nil {
+		return []*policy.Fault{{What: err.Error()}}
+	}
+	return nil
+}
+
+func knownInterface(c *Configuration, doc faulter, name string, path ...any) {
+	if _, ok := c.Interfaces[name]; name != "" && !ok {
+		doc.Fault(fmt.Sprintf("no interface is named %q", name), "name an entry of interfaces", 0, path...)
+	}
+}
+
+func portRange(s string) (lo, hi int, err error) {
+	if n, e := fmt.Sscanf(s, "%d-%d", &lo, &hi); e != nil || n != 2 || lo < 1024 || hi > 65535 || hi <= lo {
+		return 0, 0, fmt.Errorf("%q is no range of ports", s)
+	}
+	return lo, hi, nil
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipbridge/sipbridge/internal/admin"
+	"github.com/sipbridge/sipbridge/internal/audit"
+	"github.com/sipbridge/sipbridge/internal/browser"
+	"github.com/sipbridge/sipbridge/internal/bus"
+	"github.com/sipbridge/sipbridge/internal/call"
+	"github.com/sipbridge/sipbridge/internal/invite"
+	"github.com/sipbridge/sipbridge/internal/media"
+	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/portal"
+	"github.com/sipbridge/sipbridge/internal/sip"
+	"github.com/sipbridge/sipbridge/web"
+)
+
+// gateway is everything wired together.
+type gateway struct {
+	cfg      Configuration
+	log      *slog.Logger
+	bus      *bus.Bus
+	lines    *audit.Lines
+	pool     *media.Pool
+	browsers *media.Browsers
+	b2bua    *call.B2BUA
+	sip      *sip.Server
+	front    *browser.Front
+	portal   *portal.Portal
+	admin    *admin.Server
+	book     invite.Book
+	policy   atomic.Pointer[policy.Policy]
+	draining atomic.Bool
+	down     []func() // what is open, to be closed in reverse
+}
+
+// start opens the gateway. On an error all that was opened is closed again.
+func start(cfg Configuration, p *policy.Policy, log *slog.Logger) (g *gateway, err error) {
+	g = &gateway{cfg: cfg, log: log}
+	g.policy.Store(p)
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+		return nil, err
+	}
+	if g.lines, err = audit.OpenLines(filepath.Join(cfg.State, "calls.jsonl")); err != nil {
+		return nil, err
+	}
+	g.opened(func() { g.lines.Close() })
+	if g.bus, err = bus.Open(filepath.Join(cfg.State, "bus"), log); err != nil {
+		return nil, err
+	}
+	g.opened(g.bus.Close)
+	lo, hi, err := portRange(cfg.Media.RTPPorts)
+	if err != nil {
+		return nil, err
+	}
+	if g.pool, err = media.NewPool(lo, hi, media.Rest); err != nil {
+		return nil, err
+	}
+	wan := cfg.Interfaces[cfg.Media.Interface]
+	if g.browsers, err = media.NewBrowsers(media.BrowsersConfig{Port: cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), Log: log}); err != nil {
+		return nil, err
+	}
+	g.opened(func() { g.browsers.Close() })
+	g.book = invite.Book{Site: cfg.Site, Config: cfg.Visits, Store: g.bus.Visits()}
+	dialers := map[string]call.Dialer{}
+	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Dialers: dialers, Open: g.openCall, Record: g.record, Log: log})
+	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Bus: g.bus, Invitations: g.book, Browsers: g.browsers,
+		Handle: g.b2bua.Handle, Log: log}); err != nil {
+		return nil, err
+	}
+	g.opened(g.front.Close)
+	interfaces := map[string]netip.Addr{}
+	for name, i := range cfg.Interfaces {
+		interfaces[name] = address(i.Address)
+	}
+	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Trunks: cfg.Trunks, Interfaces: interfaces,
+		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Ledger: ledger{g.bus, log}, Log: log}); err != nil {
+		return nil, err
+	}
+	g.opened(func() { g.sip.Close() })
+	dialers["trunk"], dialers["visit"] = g.sip, g.front
+	if g.portal, err = portal.New(portal.Options{Config: cfg.Portal, Bus: g.bus, Page: web.Files, Hash: invite.Hash, Log: log}); err != nil {
+		return nil, err
+	}
+	g.opened(func() { g.portal.Close() })
+	if err := g.administer(); err != nil {
+		return nil, err
+	}
+	g.recover()
+	log.Info("ready", "site", cfg.Site, "portal", g.portal.Addr().String(), "admin", g.admin.Addr().String())
+	return g, nil
+}
+
+func (g *gateway) opened(f func()) { g.down = append(g.down, f) }
+
+func (g *gateway) close() {
+	for i := len(g.down) - 1; i >= 0; i-- {
+		g.down[i]()
+	}
+	g.down = nil
+}
+
+// stop refuses new calls, lets the others drain, ends them and closes all.
+func (g *gateway) stop(ctx context.Context, drain time.Duration) error {
+	g.draining.Store(true)
+	g.log.Info("shutting down", "calls", len(g.b2bua.Calls()), "drain", drain.String())
+	err := g.b2bua.Shutdown(ctx, drain)
+	time.Sleep(lastWords)
+	g.close()
+	g.log.Info("stopped")
+	return err
+}
+
+// lastWords is how long the pages have to hear that their calls ended.
+const lastWords = 250 * time.Millisecond
+
+func (g *gateway) decide(q policy.Query) policy.Decision { return g.policy.Load().Decide(q) }
+
+func (g *gateway) endpoint(t sip.Trunk, listen netip.Addr) (media.Endpoint, error) {
+	return media.NewPlain(media.PlainConfig{Pool: g.pool, Listen: listen, Codecs: t.Codecs, Events: t.DTMF != "info", Log: g.log})
+}
+
+func (g *gateway) link(token string) string {
+	base := strings.TrimSuffix(g.cfg.Portal.PublicURL, "/")
+	if base == "" {
+		base = "http://" + g.portal.Addr().String()
+	}
+	return base + "/v/" + token
+}
+
+func (g *gateway) administer() error {
+	token, err := adminToken(g.cfg)
+	if err != nil {
+		return err
+	}
+	metrics := prometheus.NewRegistry()
+	g.register(metrics)
+	g.admin, err = admin.New(admin.Options{Config: g.cfg.Admin, Token: token, B2BUA: g.b2bua, Invitations: g.book, Link: g.link,
+		Decide: g.decide, Ready: g.ready, Metrics: metrics, Log: g.log})
+	if err != nil {
+		return err
+	}
+	g.opened(func() { g.admin.Close() })
+	return nil
+}
+
+func (g *gateway) ready() error {
+	if g.draining.Load() {
+		return errors.New("shutting down")
+	}
+	return nil
+}
+
+// tokenVariable is the environment's way to give the bearer token.
+const tokenVariable = "SIPBRIDGE_ADMIN_TOKEN"
+
+// adminToken finds the bearer token, or makes one and keeps it in the state
+// directory.
+func adminToken(c Configuration) (string, error) {
+	if t := os.Getenv(tokenVariable); t != "" {
+		return t, nil
+	}
+	if c.Admin.TokenFile != "" {
+		b, err := os.ReadFile(c.Admin.TokenFile)
+		if err != nil {
+			return "", fmt.Errorf("admin.token_file: %w", err)
+		}
+		return strings.TrimSpace(string(b)), nil
+	}
+	secret := make([]byte, 16)
+	rand.Read(secret)
+	t := hex.EncodeToString(secret)
+	return t, os.WriteFile(keptToken(c), []byte(t+"\n"), 0o600)
+}
+
+func keptToken(c Configuration) string { return filepath.Join(c.State, "admin.token") }
+
+func address(s string) netip.Addr {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a
+}

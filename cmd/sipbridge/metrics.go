@@ -1,0 +1,61 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// register puts the gateway's figures into a registry. Labels name trunks,
+// decisions and SIP statuses, never people.
+func (g *gateway) register(r *prometheus.Registry) {
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	gauge := func(name, help string, f func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+	}
+	counter := func(name, help string, f func() uint64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(f()) }))
+	}
+	gauge("sipbridge_calls", "Calls going on.", func() float64 { return float64(len(g.b2bua.Calls())) })
+	gauge("sipbridge_sip_dialogs", "SIP legs going on.", func() float64 { return float64(g.sip.Dialogs()) })
+	gauge("sipbridge_pages", "Patients' pages that are open.", func() float64 { return float64(g.front.Pages()) })
+	gauge("sipbridge_rtp_ports_taken", "Pairs of RTP ports in use.", func() float64 { return float64(g.pool.Taken()) })
+	counter("sipbridge_sip_strangers_total", "Datagrams and reads from addresses of no trunk; they get no answer.", g.sip.Strangers)
+	counter("sipbridge_sip_malformed_total", "SIP requests refused with 400.", g.sip.Malformed)
+	counter("sipbridge_links_refused_total", "Pages opened with a link that is not valid.", g.front.Refused.Load)
+	counter("sipbridge_page_messages_malformed_total", "Messages of pages that could not be read or were not understood.", g.front.Malformed.Load)
+	counter("sipbridge_links_guessing_total", "Connections turned away after too many wrong links.", g.portal.BadLinks.Load)
+	r.MustRegister(totals{g})
+}
+
+// totals turns the B2BUA's maps into labelled counters.
+type totals struct{ g *gateway }
+
+var (
+	callsDesc   = prometheus.NewDesc("sipbridge_calls_total", "Calls that came, by source.", []string{"source"}, nil)
+	endedDesc   = prometheus.NewDesc("sipbridge_calls_ended_total", "Calls that ended, by SIP status; 0: normally.", []string{"status"}, nil)
+	refusedDesc = prometheus.NewDesc("sipbridge_calls_refused_total", "Calls the policy let nowhere, by decision.", []string{"decision"}, nil)
+)
+
+func (t totals) Describe(c chan<- *prometheus.Desc) {
+	c <- callsDesc
+	c <- endedDesc
+	c <- refusedDesc
+}
+
+func (t totals) Collect(c chan<- prometheus.Metric) {
+	n := t.g.b2bua.Counts()
+	emit := func(d *prometheus.Desc, v uint64, label string) {
+		c <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), label)
+	}
+	for k, v := range n.Calls {
+		emit(callsDesc, v, k)
+	}
+	for k, v := range n.Ended {
+		emit(endedDesc, v, strconv.Itoa(k))
+	}
+	for k, v := range n.Refused {
+		emit(refusedDesc, v, k)
+	}
+}

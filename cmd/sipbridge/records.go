@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sipbridge/sipbridge/internal/audit"
+	"github.com/sipbridge/sipbridge/internal/bus"
+	"github.com/sipbridge/sipbridge/internal/sip"
+)
+
+// ledger keeps the dialogs that stand in the bus's store.
+type ledger struct {
+	bus *bus.Bus
+	log *slog.Logger
+}
+
+func dialogKey(callID, localTag string) string {
+	sum := sha256.Sum256([]byte(callID + "\x00" + localTag))
+	return hex.EncodeToString(sum[:12])
+}
+
+func (l ledger) Open(d sip.DialogState) {
+	l.bus.Later(func() {
+		if err := l.bus.Dialogs().Put(dialogKey(d.CallID, d.LocalTag), d); err != nil {
+			l.log.Error("dialog not kept: after a crash its far end would not be told", "error", err)
+		}
+	})
+}
+
+func (l ledger) Close(callID, localTag string) {
+	l.bus.Later(func() {
+		if err := l.bus.Dialogs().Delete(dialogKey(callID, localTag)); err != nil {
+			l.log.Error("dialog not struck", "error", err)
+		}
+	})
+}
+
+// openCall leaves word of a call, so that it has its record should we die in it.
+func (g *gateway) openCall(r audit.Record) {
+	g.bus.Later(func() {
+		if err := g.bus.Calls().Put(r.ID, r); err != nil {
+			g.log.Error("call not kept", "call", r.ID, "error", err)
+		}
+	})
+}
+
+// record writes a call's one record and strikes the word left of it.
+func (g *gateway) record(r audit.Record) {
+	g.bus.Later(func() { g.write(r) })
+}
+
+func (g *gateway) write(r audit.Record) {
+	if err := g.lines.Write(r); err != nil {
+		g.log.Error("call record not written", "call", r.ID, "error", err)
+		return // the word stays: the next start writes it
+	}
+	if err := g.bus.Record(r.ID, r); err != nil {
+		g.log.Error("call record not published", "call", r.ID, "error", err)
+	}
+	if err := g.bus.Calls().Delete(r.ID); err != nil {
+		g.log.Error("call not struck", "call", r.ID, "error", err)
+	}
+}
+
+// recover ends what a gateway before this one left behind: a BYE for each
+// dialog, a record for each call.
+func (g *gateway) recover() {
+	keys, err := g.bus.Dialogs().Keys()
+	if err != nil {
+		g.log.Error("dialogs of an earlier run", "error", err)
+	}
+	var wg sync.WaitGroup
+	for _, k := range keys {
+		var d sip.DialogState
+		if g.bus.Dialogs().Get(k, &d) == nil {
+			wg.Go(func() { g.sip.Bury(d) })
+		}
+	}
+	g.opened(wg.Wait)
+	ids, err := g.bus.Calls().Keys()
+	if err != nil {
+		g.log.Error("calls of an earlier run", "error", err)
+	}
+	if len(ids) == 0 {
+		return
+	}
+	written := g.writtenIDs()
+	for _, id := range ids {
+		var r audit.Record
+		if g.bus.Calls().Get(id, &r) != nil {
+			continue
+		}
+		if written[id] {
+			g.bus.Calls().Delete(id)
+			continue
+		}
+		r.Ended = time.Now()
+		r.Cause = audit.Cause{Status: 500, Q850: 41, Text: "the gateway was killed in this call"}
+		g.record(r)
+		g.log.Info("call of an earlier run recorded", "call", id)
+	}
+}
+
+// writtenIDs are the calls that stand in the file already: a crash may fall
+// between the writing and the striking.
+func (g *gateway) writtenIDs() map[string]bool {
+	out := map[string]bool{}
+	f, err := os.Open(filepath.Join(g.cfg.State, "calls.jsonl"))
+	if err != nil {
+		return out
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		var r struct{ ID string }
+		if json.Unmarshal(s.Bytes(), &r) == nil {
+			out[r.ID] = true
+		}
+	}
+	return out
+}

@@ -1,0 +1,164 @@
+package call
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sipbridge/sipbridge/internal/audit"
+	"github.com/sipbridge/sipbridge/internal/policy"
+)
+
+// Config is what the B2BUA needs from its surroundings.
+type Config struct {
+	Site    string
+	Decide  func(policy.Query) policy.Decision
+	Dialers map[string]Dialer  // by target kind
+	Open    func(audit.Record) // leaves word of a call, should we die in it
+	Record  func(audit.Record) // the one record, when it is over
+	Log     *slog.Logger
+}
+
+// B2BUA runs the calls.
+type B2BUA struct {
+	cfg Config
+	wg  sync.WaitGroup
+
+	mu     sync.Mutex // guards calls and closed
+	calls  map[string]*Call
+	closed bool
+
+	counts Counts // guarded by mu
+}
+
+// Counts are totals since the start.
+type Counts struct {
+	Calls   map[string]uint64 // by source
+	Ended   map[int]uint64    // by status; 0: normal
+	Refused map[string]uint64 // by decision
+}
+
+// New makes a B2BUA that refuses nothing and runs no call yet.
+func New(cfg Config) *B2BUA {
+	return &B2BUA{cfg: cfg, calls: map[string]*Call{},
+		counts: Counts{Calls: map[string]uint64{}, Ended: map[int]uint64{}, Refused: map[string]uint64{}}}
+}
+
+// Handle takes a leg that calls, with what its peer said of the call: the
+// Session-ID, "" if none, and the hops it may still take, 0 if not said. It
+// returns at once.
+func (b *B2BUA) Handle(leg Leg, sessionID string, hops int) {
+	if sessionID == "" {
+		sessionID = randomHex(16)
+	}
+	if hops == 0 {
+		hops = maxHops + 1
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	c := &Call{b: b, Facts: Facts{ID: randomHex(8), SessionID: sessionID, Hops: hops - 1}, a: leg, ctx: ctx, cancel: cancel,
+		started: time.Now(), query: leg.Query(), done: make(chan struct{}), replace: make(chan replacement)}
+	c.log = b.cfg.Log.With("call", c.ID, "session", sessionID)
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		leg.Hangup(ShuttingDown)
+		return
+	}
+	b.calls[c.ID] = c
+	b.counts.Calls[c.query.Call.Source]++
+	b.wg.Go(c.serve)
+	b.mu.Unlock()
+}
+
+// Calls is a snapshot, oldest first is not promised.
+func (b *B2BUA) Calls() []*Call {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]*Call, 0, len(b.calls))
+	for _, c := range b.calls {
+		out = append(out, c)
+	}
+	return out
+}
+
+// Find returns the call with that ID.
+func (b *B2BUA) Find(id string) (*Call, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c, ok := b.calls[id]
+	return c, ok
+}
+
+// Counts is a copy of the totals.
+func (b *B2BUA) Counts() Counts {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := Counts{Calls: map[string]uint64{}, Ended: map[int]uint64{}, Refused: map[string]uint64{}}
+	for k, v := range b.counts.Calls {
+		out.Calls[k] = v
+	}
+	for k, v := range b.counts.Ended {
+		out.Ended[k] = v
+	}
+	for k, v := range b.counts.Refused {
+		out.Refused[k] = v
+	}
+	return out
+}
+
+// ErrNoCall is returned where no call has that ID.
+var ErrNoCall = errors.New("call: no such call")
+
+// Hangup ends a call.
+func (b *B2BUA) Hangup(id string, cause Cause) error {
+	c, ok := b.Find(id)
+	if !ok {
+		return ErrNoCall
+	}
+	c.Hangup(cause)
+	return nil
+}
+
+// Shutdown refuses new calls, gives the others drain to end by themselves, ends
+// the rest and waits until every one is buried, or ctx is over.
+func (b *B2BUA) Shutdown(ctx context.Context, drain time.Duration) error {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	idle := make(chan struct{})
+	go func() { b.wg.Wait(); close(idle) }() // ends with the last call, which the loop below sees to
+	timer := time.NewTimer(drain)
+	defer timer.Stop()
+	select {
+	case <-idle:
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	for _, c := range b.Calls() {
+		c.Hangup(ShuttingDown)
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *B2BUA) forget(c *Call, status int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.calls, c.ID)
+	b.counts.Ended[status]++
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}

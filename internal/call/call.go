@@ -1,0 +1,514 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/sipbridge/sipbridge/internal/audit"
+	"github.com/sipbridge/sipbridge/internal/media"
+	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/sdp"
+)
+
+// State is what an outsider sees of a call. Nothing branches on it.
+type State string
+
+// The states.
+const (
+	Routing      State = "routing"
+	Ringing      State = "ringing"
+	Talking      State = "talking"
+	Held         State = "held"
+	Transferring State = "transferring"
+	Ending       State = "ending"
+)
+
+// Call is one call: a set of legs and the goroutine that serves them. Its
+// program counter is its state: admit, reach, talk, bury.
+type Call struct {
+	Facts
+	b       *B2BUA
+	log     *slog.Logger
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	done    chan struct{}
+	started time.Time
+	query   policy.Query
+	state   atomic.Value // State
+	bridge  atomic.Pointer[media.Bridge]
+	view    atomic.Pointer[view]
+	replace chan replacement
+
+	// ---- owned by serve ----
+	a, z     Leg // the caller, and who it talks to
+	gone     []Leg
+	answered time.Time
+	decision policy.Decision
+	held     map[Leg]bool
+}
+
+// view is what snapshots read.
+type view struct {
+	route string
+	legs  []Leg
+}
+
+type replacement struct{ leg, old Leg }
+
+// State is the phase the call is in.
+func (c *Call) State() State {
+	s, _ := c.state.Load().(State)
+	return s
+}
+
+// Started is when the call came.
+func (c *Call) Started() time.Time { return c.started }
+
+// Route is the name of the route taken; "" before that.
+func (c *Call) Route() string {
+	if v := c.view.Load(); v != nil {
+		return v.route
+	}
+	return ""
+}
+
+// Legs are the legs of the moment, the caller first.
+func (c *Call) Legs() []Leg {
+	if v := c.view.Load(); v != nil {
+		return v.legs
+	}
+	return nil
+}
+
+// Bridge is what joins the two legs; nil while they are not joined.
+func (c *Call) Bridge() *media.Bridge { return c.bridge.Load() }
+
+// Done is closed when the call is buried.
+func (c *Call) Done() <-chan struct{} { return c.done }
+
+// Hangup ends the call; the first cause wins. It never waits.
+func (c *Call) Hangup(cause Cause) { c.cancel(cause) }
+
+// Replace puts a leg in the place of one of the call's (RFC 3891). It reports
+// false if the call is over.
+func (c *Call) Replace(leg, old Leg) bool {
+	select {
+	case c.replace <- replacement{leg, old}:
+		return true
+	case <-c.ctx.Done():
+		return false
+	}
+}
+
+func (c *Call) enter(s State) {
+	c.state.Store(s)
+	legs := []Leg{c.a}
+	if c.z != nil {
+		legs = append(legs, c.z)
+	}
+	c.view.Store(&view{route: c.decision.Route, legs: legs})
+}
+
+// serve is the life of a call.
+func (c *Call) serve() {
+	defer c.bury()
+	c.enter(Routing)
+	c.log.Info("call came", "source", c.query.Call.Source)
+	c.b.cfg.Open(c.record(NormalClearing))
+	if !c.admit() {
+		return
+	}
+	leg := c.reach(c.decision.Targets, c.decision.Ring, c.a.Want())
+	if leg == nil {
+		return
+	}
+	c.z = leg
+	if err := c.a.Accept(c.prefer(leg.Want())); err != nil {
+		c.cancel(AsCause(err))
+		return
+	}
+	c.answered = time.Now()
+	c.b.cfg.Open(c.record(NormalClearing))
+	limit := time.AfterFunc(c.decision.Longest, func() { c.cancel(TimeLimit) })
+	defer limit.Stop()
+	c.join()
+	for {
+		next := c.talk()
+		switch {
+		case next.target != nil:
+			c.transfer(next)
+		case next.leg != nil:
+			c.take(next.leg, next.old)
+		default:
+			return
+		}
+		if c.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// admit asks the policy.
+func (c *Call) admit() bool {
+	c.decision = c.b.cfg.Decide(c.query)
+	d := c.decision
+	if d.Kind != policy.Routed {
+		c.b.mu.Lock()
+		c.b.counts.Refused[string(d.Kind)]++
+		c.b.mu.Unlock()
+		c.log.Info("call refused", "decision", d.Kind, "route", d.Route, "status", d.Status)
+		c.cancel(Cause{Status: d.Status, Q850: 21, Text: d.Reason})
+		return false
+	}
+	c.log.Info("call routed", "route", d.Route)
+	return true
+}
+
+// reach dials the targets in order until one answers. It returns nil, with the
+// context cancelled, if none does or the caller gives up. The caller's digits
+// and hang-up are heard meanwhile.
+func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Session) Leg {
+	last := NoAnswer
+	for _, t := range targets {
+		dialer, ok := c.b.cfg.Dialers[t.Kind]
+		if !ok {
+			last = Cause{Status: 503, Q850: 38, Text: "no way to reach a " + t.Kind}
+			continue
+		}
+		leg, err := dialer.Dial(c.ctx, t, c.Facts, c.prefer(offer))
+		if err != nil {
+			last = AsCause(err)
+			c.log.Info("target failed", "kind", t.Kind, "trunk", t.Name, "status", last.Status)
+			continue
+		}
+		answered, cause := c.await(leg, ring)
+		if answered {
+			return leg
+		}
+		c.gone = append(c.gone, leg)
+		leg.Hangup(cause)
+		if c.ctx.Err() != nil {
+			return nil
+		}
+		last = cause
+		c.log.Info("target failed", "kind", t.Kind, "trunk", t.Name, "status", cause.Status)
+	}
+	if c.answered.IsZero() {
+		c.cancel(last)
+	}
+	return nil
+}
+
+// await waits for a dialled leg. Until it answers, whoever is there already is
+// served.
+func (c *Call) await(leg Leg, ring time.Duration) (bool, Cause) {
+	timer := time.NewTimer(ring)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.ctx.Done():
+			return false, Elsewhere
+		case <-timer.C:
+			return false, NoAnswer
+		case e, ok := <-leg.Events():
+			switch {
+			case !ok:
+				return false, NoAnswer
+			case e.Answered:
+				return true, Cause{}
+			case e.Ended != nil:
+				return false, *e.Ended
+			case e.Ringing > 0 && c.answered.IsZero():
+				c.enter(Ringing)
+				if err := c.a.Progress(e.Ringing); err != nil {
+					c.log.Debug("progress", "error", err)
+				}
+			}
+		case e, ok := <-c.a.Events():
+			if !ok || !c.serveLeg(c.a, e) {
+				c.cancel(Cancelled)
+				return false, Cancelled
+			}
+		case e, ok := <-c.eventsOfZ():
+			if !ok || !c.serveLeg(c.z, e) {
+				return false, Cancelled
+			}
+		}
+	}
+}
+
+func (c *Call) eventsOfZ() <-chan Event {
+	if c.z == nil {
+		return nil
+	}
+	return c.z.Events()
+}
+
+// next is what talk came to: hang-up, or a target to reach, or a leg to take.
+type next struct {
+	target   *policy.Target
+	by       Leg // who asked for the target, and leaves
+	leg, old Leg
+}
+
+// talk lets the two ends talk until something must change.
+func (c *Call) talk() next {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return next{}
+		case r := <-c.replace:
+			return next{leg: r.leg, old: r.old}
+		case e, ok := <-c.a.Events():
+			if ok && e.Transfer != nil {
+				return next{target: e.Transfer, by: c.a}
+			}
+			if !ok || !c.serveLeg(c.a, e) {
+				return next{}
+			}
+		case e, ok := <-c.z.Events():
+			if ok && e.Transfer != nil {
+				return next{target: e.Transfer, by: c.z}
+			}
+			if !ok || !c.serveLeg(c.z, e) {
+				return next{}
+			}
+		}
+	}
+}
+
+// serveLeg takes one event of a leg that talks. It returns false when the leg
+// ended, and with it the call.
+func (c *Call) serveLeg(leg Leg, e Event) bool {
+	switch {
+	case e.Ended != nil:
+		c.log.Info("leg ended", "leg", leg.Kind(), "status", e.Ended.Status, "cause", e.Ended.Text)
+		c.cancel(*e.Ended)
+		return false
+	case e.Signal != nil:
+		if far := c.other(leg); far != nil {
+			info := *e.Signal
+			info.Carried = info.Carried && c.carriesEvents(leg, far)
+			far.Signal(info)
+		}
+	case e.Offered != nil:
+		c.renegotiate(leg, e.Offered)
+	}
+	return true
+}
+
+// carriesEvents reports whether a telephone-event from one leg leaves by the
+// other as one.
+func (c *Call) carriesEvents(from, to Leg) bool {
+	s := to.Media().Stream(sdp.Audio)
+	if s == nil || s.Agreed() == nil {
+		return false
+	}
+	_, ok := s.Agreed().Event()
+	return ok
+}
+
+// renegotiate answers a peer's wish: its directions are met, the far end is
+// told of a hold. A wish that cannot be met is refused and the call lives on.
+func (c *Call) renegotiate(leg Leg, o *Offered) {
+	far := c.other(leg)
+	if far == nil {
+		o.Reject(Cause{Status: 491, Text: "not now"})
+		return
+	}
+	if err := o.Accept(c.prefer(far.Want())); err != nil {
+		cause := AsCause(err)
+		c.log.Info("offer refused", "leg", leg.Kind(), "status", cause.Status)
+		o.Reject(cause)
+		return
+	}
+	_, m, ok := o.Want.First(sdp.Audio)
+	held := ok && !m.Direction.Receives()
+	if c.held == nil {
+		c.held = map[Leg]bool{}
+	}
+	if held == c.held[leg] {
+		return
+	}
+	c.held[leg] = held
+	c.log.Info("hold", "leg", leg.Kind(), "held", held)
+	far.Signal(Info{Held: &held})
+	if c.held[c.a] || c.held[c.z] {
+		c.enter(Held)
+	} else {
+		c.enter(Talking)
+	}
+}
+
+func (c *Call) other(leg Leg) Leg {
+	if leg == c.a {
+		return c.z
+	}
+	return c.a
+}
+
+// join connects the two legs' media.
+func (c *Call) join() {
+	old := c.bridge.Load()
+	br := media.Join(c.a.Media(), c.z.Media())
+	c.bridge.Store(br)
+	if old != nil {
+		old.Close()
+	}
+	c.enter(Talking)
+	c.log.Info("talking", "route", c.decision.Route, "forth", br.AB.String(), "back", br.BA.String())
+}
+
+// transfer reaches a new target while the old bridge still runs, then swaps the
+// far side. If nobody answers, the two go on talking.
+func (c *Call) transfer(n next) {
+	c.enter(Transferring)
+	stays := c.other(n.by)
+	leg := c.reach([]policy.Target{*n.target}, c.decision.Ring, stays.Want())
+	if leg == nil {
+		if c.ctx.Err() == nil {
+			c.enter(Talking)
+		}
+		return
+	}
+	c.swap(stays, leg, n.by)
+}
+
+// take puts a leg that came by itself in the place of an old one.
+func (c *Call) take(leg, old Leg) {
+	if old != c.a && old != c.z {
+		leg.Hangup(Cause{Status: 481, Q850: 101, Text: "no such leg"})
+		c.gone = append(c.gone, leg)
+		return
+	}
+	stays := c.other(old)
+	if err := leg.Accept(c.prefer(stays.Want())); err != nil {
+		leg.Hangup(AsCause(err))
+		c.gone = append(c.gone, leg)
+		return
+	}
+	c.swap(stays, leg, old)
+}
+
+func (c *Call) swap(stays, comes, leaves Leg) {
+	if stays == c.a {
+		c.z = comes
+	} else {
+		c.a = comes
+	}
+	c.join()
+	c.gone = append(c.gone, leaves)
+	leaves.Hangup(NormalClearing)
+}
+
+// prefer puts the route's codecs beside what an end has.
+func (c *Call) prefer(s sdp.Session) sdp.Session {
+	var codecs []string
+	if len(c.decision.Targets) > 0 {
+		codecs = c.decision.Targets[0].Codecs
+	}
+	out := sdp.Session{Media: append([]sdp.Media(nil), s.Media...)}
+	for i := range out.Media {
+		out.Media[i].Preferred = codecs
+		out.Media[i].Direction = sdp.SendRecv
+	}
+	if len(out.Media) == 0 {
+		out.Media = []sdp.Media{{Kind: sdp.Audio, Preferred: codecs}}
+	}
+	return out
+}
+
+func (c *Call) terms(far sdp.Session) sdp.Session { return c.prefer(far) }
+
+// bury ends every leg, waits for the media and writes the one record.
+func (c *Call) bury() {
+	c.enter(Ending)
+	c.cancel(NormalClearing) // no-op where a cause came first
+	cause := AsCause(context.Cause(c.ctx))
+	legs := append([]Leg{c.a}, c.gone...)
+	if c.z != nil {
+		legs = append(legs, c.z)
+	}
+	record := c.record(cause)
+	if br := c.bridge.Load(); br != nil {
+		br.Close()
+	}
+	for _, l := range legs {
+		l.Hangup(cause)
+	}
+	for _, l := range legs {
+		drainEvents(l)
+	}
+	c.b.cfg.Record(record)
+	c.log.Info("call ended", "status", cause.Status, "cause", cause.Text, "seconds", int(record.Ended.Sub(record.Started).Seconds()))
+	c.b.forget(c, cause.Status)
+	close(c.done)
+}
+
+// drainEvents reads a leg out until it has given back all it held.
+func drainEvents(l Leg) {
+	for {
+		select {
+		case <-l.Done():
+			return
+		case _, ok := <-l.Events():
+			if !ok {
+				<-l.Done()
+				return
+			}
+		}
+	}
+}
+
+func (c *Call) record(cause Cause) audit.Record {
+	r := audit.Record{ID: c.ID, SessionID: c.SessionID, Site: c.b.cfg.Site, Started: c.started, Answered: c.answered,
+		Ended: time.Now(), Source: c.query.Call.Source, From: c.query.Call.From.URI(), To: c.query.Call.To.URI(), Visit: c.query.Visit,
+		Route: c.decision.Route, Emergency: c.decision.Kind == policy.IsUrgent,
+		Cause: audit.Cause{Status: cause.Status, Q850: cause.Q850, Text: cause.Text}}
+	paths := map[Leg]string{}
+	if br := c.bridge.Load(); br != nil {
+		paths[c.a] = br.AB.String()
+		if c.z != nil {
+			paths[c.z] = br.BA.String()
+		}
+	}
+	for _, l := range []Leg{c.a, c.z} {
+		if l != nil {
+			r.Legs = append(r.Legs, Describe(l, paths[l]))
+		}
+	}
+	return r
+}
+
+// Describe is a leg as an administrator sees it.
+func Describe(l Leg, path string) audit.Leg {
+	out := audit.Leg{Kind: l.Kind(), Peer: l.Peer(), Path: path}
+	if m := l.Media(); m != nil {
+		if s := m.Stream(sdp.Audio); s != nil {
+			st := s.Stats()
+			out.Received, out.Sent, out.Loss = st.Received, st.Sent, st.Loss()
+			out.JitterMS, out.RTTMS = st.Jitter.Seconds()*1000, st.RTT.Seconds()*1000
+			out.MOS = st.MOS(0, 10)
+		}
+	}
+	return out
+}
+
+// AsCause turns any error into a cause, at the one place where that is done.
+func AsCause(err error) Cause {
+	var c Cause
+	switch {
+	case errors.As(err, &c):
+		return c
+	case errors.Is(err, sdp.ErrNothingInCommon), errors.Is(err, sdp.ErrTooLarge), errors.Is(err, sdp.ErrSyntax):
+		return NotAcceptable
+	case errors.Is(err, media.ErrNoPorts):
+		return Cause{Status: 503, Q850: 34, Text: "no free port", RetryAfter: 10 * time.Second}
+	case err == nil, errors.Is(err, context.Canceled):
+		return NormalClearing
+	}
+	return Cause{Status: 500, Q850: 41, Text: err.Error()}
+}

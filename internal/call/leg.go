@@ -1,0 +1,115 @@
+// Package call is the back-to-back user agent: it takes a leg, asks the policy
+// where it may go, reaches the far end and lets the two talk until one ends it.
+// It knows nothing of SIP messages, browsers or sockets.
+package call
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sipbridge/sipbridge/internal/media"
+	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/sdp"
+	"github.com/sipbridge/sipbridge/internal/transcode/dtmf"
+)
+
+// Leg is one end of a call; a front implements it. Commands return at once;
+// what comes of them is an event. The event queue is bounded: a leg that
+// overflows it ends itself.
+type Leg interface {
+	// Kind is "sip" or "browser"; Peer names the far side for an administrator.
+	Kind() string
+	Peer() string
+	// Query is what the policy is asked; the zero Query on legs we dialled.
+	Query() policy.Query
+	// Media is the leg's streams.
+	Media() media.Streams
+	// Want is what the peer offers or has agreed to.
+	Want() sdp.Session
+	// Events are closed after Ended.
+	Events() <-chan Event
+	// Progress tells a caller that the far end rings (RFC 3261 §13.3.1.1).
+	Progress(status int) error
+	// Accept answers the caller. far is what the far end agreed to; its audio
+	// slot's Preferred carries the route's codecs.
+	Accept(far sdp.Session) error
+	// Signal passes on what travels beside the media.
+	Signal(Info)
+	// Hangup ends the leg as its state demands: CANCEL, a final response, BYE.
+	// It is idempotent and never waits.
+	Hangup(Cause)
+	// Done is closed when the leg has given back all it held.
+	Done() <-chan struct{}
+}
+
+// Event is something a leg has to say. Exactly one field is set.
+type Event struct {
+	Ringing  int            // a provisional status of a leg we dialled
+	Answered bool           // the leg may talk; Want says with what
+	Offered  *Offered       // the peer wants to change the session
+	Signal   *Info          // a digit
+	Transfer *policy.Target // the peer asks that the other end talk to somebody else
+	Ended    *Cause         // the leg is over; the last event
+}
+
+// Offered is a peer's wish to change the session. One of Accept and Reject must
+// be called.
+type Offered struct {
+	Want   sdp.Session
+	Accept func(want sdp.Session) error // want gives our directions
+	Reject func(Cause)
+}
+
+// Info travels beside the media.
+type Info struct {
+	Digit   dtmf.Digit
+	Length  time.Duration
+	Carried bool  // the digit crosses in the media as well
+	Held    *bool // the far end holds, or no longer
+}
+
+// Dialer reaches a kind of target. It returns at once with a leg that is being
+// dialled.
+type Dialer interface {
+	Dial(ctx context.Context, to policy.Target, call Facts, offer sdp.Session) (Leg, error)
+}
+
+// Facts are what a dialled leg may tell its peer of the call.
+type Facts struct {
+	ID        string
+	SessionID string // RFC 7989, 32 hexadecimal digits
+	Hops      int    // hops left (Max-Forwards, RFC 3261 §20.22)
+}
+
+// maxHops is where Max-Forwards begins (RFC 3261 §8.1.1.6).
+const maxHops = 70
+
+// Cause is why a leg or a call ends. It travels as an error.
+type Cause struct {
+	Status     int // SIP status; 0: none
+	Q850       int // ITU-T Q.850
+	Text       string
+	RetryAfter time.Duration
+}
+
+func (c Cause) Error() string {
+	if c.Status == 0 {
+		return c.Text
+	}
+	return fmt.Sprintf("%d %s", c.Status, c.Text)
+}
+
+// The causes that the call itself gives.
+var (
+	NormalClearing = Cause{Q850: 16, Text: "hung up"}
+	Cancelled      = Cause{Status: 487, Q850: 16, Text: "the caller gave up"}
+	Elsewhere      = Cause{Status: 487, Q850: 26, Text: "answered elsewhere"}
+	NoAnswer       = Cause{Status: 480, Q850: 19, Text: "nobody answered"}
+	TimeLimit      = Cause{Q850: 31, Text: "the longest time for a call is over"}
+	ShuttingDown   = Cause{Status: 503, Q850: 38, Text: "the gateway shuts down", RetryAfter: 10 * time.Second}
+	ByOperator     = Cause{Q850: 16, Text: "ended by an administrator"}
+	NotAcceptable  = Cause{Status: 488, Q850: 88, Text: "no codec in common"}
+	Overflow       = Cause{Status: 500, Q850: 47, Text: "too many events at once"}
+	MediaLost      = Cause{Q850: 27, Text: "the media path was lost"}
+)

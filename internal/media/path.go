@@ -1,0 +1,250 @@
+package media
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtp"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
+	"github.com/sipbridge/sipbridge/internal/transcode"
+	"github.com/sipbridge/sipbridge/internal/transcode/dtmf"
+)
+
+// Path carries one direction of one medium, on the goroutine that reads its
+// source: telephone-events are relayed, sound is passed untouched or
+// transcoded, and every packet gets the destination's SSRC, sequence, timestamp
+// and payload type. It builds itself anew when either end renegotiates. Its
+// far side is swapped by giving the source another path.
+type Path struct {
+	src, dst *Stream
+	text     atomic.Pointer[string]
+
+	// ---- owned by WriteRTP ----
+	sa, da *Agreed
+	stages [128]stage
+	line   timeline
+	hdr    rtp.Header
+	buf    [Headroom + transcode.MaxPayload]byte
+	event  struct {
+		in, out, ssrc uint32 // timestamps of the event being relayed, and its source
+		on            bool
+	}
+}
+
+// stage is what happens to one payload type.
+type stage struct {
+	kind  stageKind
+	in    sdp.Format
+	out   sdp.Format
+	coder *transcode.Transcoder
+}
+
+type stageKind uint8
+
+const (
+	drop stageKind = iota
+	forward
+	relayEvent
+	recode
+)
+
+// timeline maps the source's clock to the destination's.
+type timeline struct {
+	begun   bool
+	ssrc    uint32
+	seq     uint16
+	in, out uint32 // a pair of timestamps that mean the same instant
+	expect  uint32 // the source's timestamp if nothing is missing
+	started bool   // a packet went out since the last break: no marker
+}
+
+// NewPath makes the path from one stream to another. It moves nothing until
+// src.Forward(path).
+func NewPath(src, dst *Stream) *Path {
+	p := &Path{src: src, dst: dst}
+	p.build()
+	return p
+}
+
+// build lays out the stages for what both ends have agreed.
+func (p *Path) build() {
+	p.sa, p.da = p.src.agreed.Load(), p.dst.agreed.Load()
+	p.stages = [128]stage{}
+	var names []string
+	if p.sa == nil || p.da == nil {
+		p.describe("not negotiated")
+		return
+	}
+	for _, f := range p.sa.Receive {
+		st := stage{in: f}
+		switch {
+		case f.IsEvent():
+			ev, ok := p.da.Event()
+			if !ok {
+				continue // the call passes the digit by signalling
+			}
+			st.kind, st.out = relayEvent, ev
+			names = append(names, fmt.Sprintf("dtmf %d>%d", f.PT, ev.PT))
+		case f.Same(p.da.Send):
+			st.kind, st.out = forward, p.da.Send
+		default:
+			coder, err := transcode.New(f, p.da.Send, p.da.PTime)
+			if err != nil {
+				continue
+			}
+			st.kind, st.out, st.coder = recode, p.da.Send, coder
+		}
+		p.stages[f.PT&127] = st
+	}
+	if first, ok := (sdp.Media{Formats: p.sa.Receive}).Codec(); ok {
+		switch st := p.stages[first.PT&127]; st.kind {
+		case forward:
+			names = append(names, first.Name)
+		case recode:
+			names = append(names, st.coder.String())
+		}
+	}
+	p.line.begun = false
+	p.describe(strings.Join(append(names, "rewrite", p.dst.Where), " -> "))
+}
+
+func (p *Path) describe(s string) { p.text.Store(&s) }
+
+// String names the stages a packet takes: "dtmf 101>126 -> PCMU>opus ->
+// rewrite -> srtp".
+func (p *Path) String() string { return *p.text.Load() }
+
+// WriteRTP takes one packet through. No lock, no allocation, no log.
+func (p *Path) WriteRTP(pkt *Packet) {
+	if p.sa != p.src.agreed.Load() || p.da != p.dst.agreed.Load() {
+		p.build()
+	}
+	st := &p.stages[pkt.PT&127]
+	switch st.kind {
+	case forward:
+		p.forward(st, pkt)
+	case recode:
+		p.recode(st, pkt)
+	case relayEvent:
+		p.relay(st, pkt)
+	}
+}
+
+// place brings the timeline to this packet. It returns how far the source's
+// sequence moved, and false for a packet that came twice.
+func (p *Path) place(st *stage, pkt *Packet) (int16, bool) {
+	l := &p.line
+	if !l.begun || l.ssrc != pkt.SSRC {
+		*l = timeline{begun: true, ssrc: pkt.SSRC, seq: pkt.Seq - 1, in: pkt.TS, expect: pkt.TS}
+		l.out = p.dst.clockNow(st.out.Clock)
+	}
+	d := int16(pkt.Seq - l.seq)
+	if d == 0 {
+		return 0, false
+	}
+	if d > 0 {
+		l.seq = pkt.Seq
+	}
+	// A source that jumps its clock by more than ten seconds has begun anew.
+	if gap := int32(pkt.TS - l.expect); gap > 10*int32(st.in.Clock) || gap < -10*int32(st.in.Clock) {
+		l.in, l.expect, l.started = pkt.TS, pkt.TS, false
+		l.out = p.dst.clockNow(st.out.Clock)
+	}
+	return d, true
+}
+
+func (p *Path) forward(st *stage, pkt *Packet) {
+	d, ok := p.place(st, pkt)
+	if !ok || p.dst.pressed.Load() {
+		return
+	}
+	ts := p.line.out + (pkt.TS - p.line.in)
+	p.line.expect = pkt.TS
+	var seq uint32
+	if d > 0 {
+		seq = p.dst.seq.Add(uint32(d)) // gaps stay gaps: the far end conceals them
+		p.dst.lastTS.Store(ts)
+		p.dst.lastAt.Store(now())
+	} else {
+		seq = p.dst.seq.Load() + uint32(int32(d)) // a late packet keeps its place
+	}
+	p.put(st.out.PT, uint16(seq), ts, pkt.Marker || !p.line.started, pkt.Raw)
+}
+
+func (p *Path) recode(st *stage, pkt *Packet) {
+	d, ok := p.place(st, pkt)
+	if !ok {
+		return
+	}
+	if d < 0 {
+		p.src.in.late.Add(1)
+		return
+	}
+	l := &p.line
+	if gap := int32(pkt.TS - l.expect); gap != 0 {
+		// Lost or silent: what comes next begins a gap later.
+		l.out += uint32(st.coder.Pending()) + uint32(int64(gap)*int64(st.out.Clock)/int64(st.in.Clock))
+		st.coder.Drop()
+		if d == 1 {
+			l.started = false // silence, not loss: a talk spurt begins
+		}
+	}
+	before := st.coder.Pending()
+	out := l.out
+	err := st.coder.Push(pkt.Payload(), func(frame []byte) {
+		n := copy(p.buf[Headroom:], frame)
+		if !p.dst.pressed.Load() {
+			p.put(st.out.PT, uint16(p.dst.seq.Add(1)), l.out, !l.started, p.buf[:Headroom+n])
+			p.dst.lastTS.Store(l.out)
+			p.dst.lastAt.Store(now())
+		}
+		l.out += uint32(st.coder.Ticks())
+	})
+	if err != nil {
+		p.src.in.malformed.Add(1)
+		return
+	}
+	made := int(l.out-out) + st.coder.Pending() - before
+	l.expect = pkt.TS + uint32(int64(made)*int64(st.in.Clock)/int64(st.out.Clock))
+}
+
+// relay passes a telephone-event on with the far end's payload type, clock and
+// timestamps. Every packet of a press carries the press's own timestamp.
+func (p *Path) relay(st *stage, pkt *Packet) {
+	var e dtmf.Event
+	if e.Parse(pkt.Payload()) != nil {
+		p.src.in.malformed.Add(1)
+		return
+	}
+	ev := &p.event
+	same := ev.on && ev.ssrc == pkt.SSRC
+	if !same || ev.in != pkt.TS {
+		if same && int32(pkt.TS-ev.in) < 0 {
+			return // a late packet of a press that is over
+		}
+		ts := p.dst.clockNow(st.out.Clock)
+		if ev.on && int32(ts-ev.out) <= 0 {
+			ts = ev.out + 1
+		}
+		ev.in, ev.out, ev.ssrc, ev.on = pkt.TS, ts, pkt.SSRC, true
+		p.hdr.Marker = true
+	} else {
+		p.hdr.Marker = pkt.Marker
+	}
+	p.line.seq = pkt.Seq
+	e.Rescale(st.in.Clock, st.out.Clock).Put(pkt.Raw[Headroom:])
+	p.put(st.out.PT, uint16(p.dst.seq.Add(1)), ev.out, p.hdr.Marker, pkt.Raw[:Headroom+dtmf.EventSize])
+	p.line.started = true
+}
+
+func (p *Path) put(pt uint8, seq uint16, ts uint32, marker bool, raw []byte) {
+	p.hdr.PayloadType, p.hdr.SequenceNumber, p.hdr.Timestamp, p.hdr.Marker = pt, seq, ts, marker
+	p.dst.send(&p.hdr, raw)
+	p.line.started = true
+}
+
+// Quiet reports how long a stream has received nothing; -1 if it never did.
+func (s *Stream) Quiet() time.Duration { return s.Stats().Last }

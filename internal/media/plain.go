@@ -1,0 +1,435 @@
+package media
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
+	"github.com/sipbridge/sipbridge/internal/transcode/dtmf"
+)
+
+// lockAfter is how many packets in a row a source that was not signalled must
+// send before it is taken for the peer behind NAT (RFC 7362 §4).
+const lockAfter = 5
+
+// PlainConfig says how a plain RTP endpoint is made.
+type PlainConfig struct {
+	Pool   *Pool
+	Listen netip.Addr // the address we receive on
+	Public netip.Addr // the address we name in SDP; zero: Listen
+	Codecs []string   // this trunk's order of encodings; empty: g722OverG711
+	Events bool       // offer telephone-event (off where digits go by INFO)
+	Log    *slog.Logger
+}
+
+// The order a telephone is offered encodings in. Opus comes last: it costs a
+// browser nothing and a telephone, if it has it at all, most.
+var plainOrder = []string{"G722", "PCMA", "PCMU", "opus"}
+
+// Plain is an RTP/AVP endpoint on its own pair of ports (RFC 3550, RFC 3551).
+// It sends to where the peer's packets come from (symmetric RTP, RFC 4961),
+// once that source has proved to be the peer.
+type Plain struct {
+	cfg       PlainConfig
+	rtp, rtcp *net.UDPConn
+	port      int
+	stream    *Stream
+	events    chan Event
+	wg        sync.WaitGroup
+	once      sync.Once
+	done      chan struct{}
+
+	// ---- owned by the leg ----
+	desc     sdp.Description
+	offered  *sdp.Description // the peer's, waiting for our answer
+	offering *sdp.Description // ours, waiting for the peer's answer
+	audio    int              // slot of the sound
+
+	signalled atomic.Pointer[netip.AddrPort] // where the peer's SDP says to send
+	locked    atomic.Pointer[netip.AddrPort] // where its packets come from
+
+	// ---- owned by readRTP ----
+	candidate netip.AddrPort
+	seen      int
+}
+
+// NewPlain opens the ports.
+func NewPlain(cfg PlainConfig) (*Plain, error) {
+	a, b, err := cfg.Pool.listen(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if !cfg.Public.IsValid() {
+		cfg.Public = cfg.Listen
+	}
+	if len(cfg.Codecs) == 0 {
+		cfg.Codecs = plainOrder
+	}
+	p := &Plain{cfg: cfg, rtp: a, rtcp: b, port: a.LocalAddr().(*net.UDPAddr).Port,
+		events: make(chan Event, eventQueue), done: make(chan struct{})}
+	p.stream = newStream("rtp", func(d dtmf.Digit) { p.tell(Event{Kind: Digit, Digit: d}) })
+	var t transmitter = p
+	p.stream.below.Store(&t)
+	var id [4]byte
+	rand.Read(id[:])
+	p.desc = sdp.Description{ID: uint64(binary.BigEndian.Uint32(id[:])), Version: 1, Addr: cfg.Public}
+	p.wg.Go(p.readRTP)
+	p.wg.Go(p.readRTCP)
+	p.wg.Go(p.reports)
+	return p, nil
+}
+
+// Offer describes one sound line (RFC 3264 §5).
+func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
+	d := p.desc
+	slot, w, ok := want.First(sdp.Audio)
+	if !ok {
+		slot = max(p.audio, 0)
+	}
+	var events []sdp.Format
+	if p.cfg.Events {
+		events = append(events, event8k(101))
+	}
+	formats := able(p.cfg.Codecs, w.Preferred, events...)
+	if cur := p.stream.agreed.Load(); cur != nil {
+		formats = keepTypes(formats, cur)
+	}
+	line := sdp.Line{Media: sdp.Media{Kind: sdp.Audio, Direction: w.Direction, Formats: formats, PTime: 20 * time.Millisecond},
+		Transport: sdp.Transport{Addr: p.cfg.Public, Port: p.port, Protocol: "RTP/AVP"}}
+	if len(d.Lines) > 0 { // RFC 3264 §8: the lines of a dialog keep their places
+		d.Lines = append([]sdp.Line(nil), d.Lines...)
+		d.Lines[p.audio] = line
+	} else {
+		_ = slot
+		d.Lines = []sdp.Line{line}
+	}
+	d.Version++
+	p.offering = &d
+	return d.Bytes(), nil
+}
+
+// keepTypes gives formats the payload types they already have in this dialog
+// (RFC 3264 §8.3.2).
+func keepTypes(formats []sdp.Format, cur *Agreed) []sdp.Format {
+	for i := range formats {
+		for _, f := range cur.Receive {
+			if f.Same(formats[i]) {
+				formats[i].PT = f.PT
+			}
+		}
+	}
+	return formats
+}
+
+// SetAnswer takes the peer's answer.
+func (p *Plain) SetAnswer(b []byte) (sdp.Session, error) {
+	if p.offering == nil {
+		return sdp.Session{}, ErrNoOffer
+	}
+	d, err := sdp.Parse(b)
+	if err != nil {
+		return sdp.Session{}, err
+	}
+	slot, m, ok := d.Session().First(sdp.Audio)
+	if !ok || slot >= len(p.offering.Lines) {
+		return d.Session(), sdp.ErrNothingInCommon
+	}
+	local := p.offering.Lines[slot].Media
+	a := agree(local, m)
+	if a.Send.Name == "" {
+		return d.Session(), sdp.ErrNothingInCommon
+	}
+	p.desc, p.offering, p.audio = *p.offering, nil, slot
+	p.settle(a, d.Lines[slot].Transport)
+	return d.Session(), nil
+}
+
+// SetOffer takes the peer's offer. What cannot be met is known at Answer.
+func (p *Plain) SetOffer(b []byte) (sdp.Session, error) {
+	d, err := sdp.Parse(b)
+	if err != nil {
+		return sdp.Session{}, err
+	}
+	for i := range d.Lines {
+		l := &d.Lines[i]
+		switch l.Transport.Protocol {
+		case "RTP/AVP", "RTP/AVPF":
+		default:
+			// RFC 3264 §6: another profile cannot be answered with ours.
+			l.Refused = true
+		}
+	}
+	if _, _, ok := d.Session().First(sdp.Audio); !ok {
+		return d.Session(), sdp.ErrNothingInCommon
+	}
+	p.offered = d
+	return d.Session(), nil
+}
+
+// Answer meets the last offer (RFC 3264 §6).
+func (p *Plain) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
+	if p.offered == nil {
+		return nil, ErrNoOffer
+	}
+	offer := p.offered
+	_, w, _ := want.First(sdp.Audio)
+	order := w.Preferred
+	if len(order) == 0 {
+		for _, f := range w.Formats { // the far end's own choice first: nothing to transcode
+			order = append(order, f.Name)
+		}
+	}
+	var events []sdp.Format
+	if p.cfg.Events {
+		events = []sdp.Format{event8k(101), event48k(102)}
+	}
+	formats := able(p.cfg.Codecs, order, events...)
+	slot, _, _ := offer.Session().First(sdp.Audio)
+	mine := sdp.Session{Media: make([]sdp.Media, len(offer.Lines))}
+	mine.Media[slot].Direction = w.Direction
+	s, err := sdp.Answer(offer.Session(), map[sdp.Kind][]sdp.Format{sdp.Audio: formats}, mine)
+	if err != nil {
+		return nil, err
+	}
+	d := sdp.Description{ID: p.desc.ID, Version: p.desc.Version + 1, Addr: p.cfg.Public, Lines: make([]sdp.Line, len(s.Media))}
+	for i, m := range s.Media {
+		t := offer.Lines[i].Transport
+		d.Lines[i] = sdp.Line{Media: m, Transport: sdp.Transport{Protocol: t.Protocol, Formats: t.Formats}}
+		if !m.Refused {
+			d.Lines[i].Transport.Addr, d.Lines[i].Transport.Port = p.cfg.Public, p.port
+		}
+	}
+	a := agree(d.Lines[slot].Media, s.Media[slot])
+	a.Direction = s.Media[slot].Direction
+	p.desc, p.offered, p.audio = d, nil, slot
+	p.settle(a, offer.Lines[slot].Transport)
+	return d.Bytes(), nil
+}
+
+// settle puts what was agreed into force.
+func (p *Plain) settle(a *Agreed, t sdp.Transport) {
+	to := netip.AddrPortFrom(t.Addr, uint16(t.Port))
+	if old := p.signalled.Load(); old == nil || *old != to {
+		p.locked.Store(nil) // a new address must prove itself again
+	}
+	if t.Addr.IsValid() && !t.Addr.IsUnspecified() && t.Port > 0 {
+		p.signalled.Store(&to)
+	}
+	p.stream.agreed.Store(a)
+}
+
+// Rollback forgets an offer that came to nothing: the session stays as it was.
+func (p *Plain) Rollback() error {
+	p.offered, p.offering = nil, nil
+	return nil
+}
+
+// AddCandidate is for ICE, which plain RTP has not.
+func (p *Plain) AddCandidate(string) error { return errors.New("media: plain RTP takes no candidates") }
+
+// Stream returns the sound.
+func (p *Plain) Stream(k sdp.Kind) *Stream {
+	if k != sdp.Audio {
+		return nil
+	}
+	return p.stream
+}
+
+// Events tells what happens; it is closed by Close.
+func (p *Plain) Events() <-chan Event { return p.events }
+
+// Close frees the ports, which rest before they are used again.
+func (p *Plain) Close() error {
+	p.once.Do(func() {
+		close(p.done)
+		p.rtp.Close()
+		p.rtcp.Close()
+		p.wg.Wait()
+		close(p.events)
+		p.cfg.Pool.give(p.port)
+	})
+	return nil
+}
+
+func (p *Plain) tell(e Event) {
+	select {
+	case p.events <- e:
+	default: // a leg that does not listen loses digits, not the call
+	}
+}
+
+// readRTP is the packet path in: it ends when the socket is closed.
+func (p *Plain) readRTP() {
+	var buf [Headroom + maxPacket]byte
+	var pkt Packet
+	for {
+		n, from, err := p.rtp.ReadFromUDPAddrPort(buf[Headroom:])
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue // ICMP errors of a peer that is not there
+		}
+		off, size, ok := parseRTP(&pkt, buf[Headroom:Headroom+n])
+		if !ok {
+			p.stream.in.malformed.Add(1)
+			continue
+		}
+		if !p.admit(from) {
+			p.stream.in.strangers.Add(1)
+			continue
+		}
+		pkt.Raw = buf[off : Headroom+off+size]
+		p.stream.receive(&pkt)
+	}
+}
+
+// parseRTP reads a header (RFC 3550 §5.1) and returns where the payload is in
+// b. Extensions and padding are passed over.
+func parseRTP(pkt *Packet, b []byte) (off, size int, ok bool) {
+	if len(b) < 12 || b[0]>>6 != 2 {
+		return 0, 0, false
+	}
+	off = 12 + int(b[0]&0x0f)*4
+	if b[0]&0x10 != 0 {
+		if len(b) < off+4 {
+			return 0, 0, false
+		}
+		off += 4 + int(binary.BigEndian.Uint16(b[off+2:]))*4
+	}
+	end := len(b)
+	if b[0]&0x20 != 0 && end > 0 {
+		end -= int(b[end-1])
+	}
+	if off > end {
+		return 0, 0, false
+	}
+	pkt.Marker = b[1]&0x80 != 0
+	pkt.PT = b[1] & 0x7f
+	pkt.Seq = binary.BigEndian.Uint16(b[2:])
+	pkt.TS = binary.BigEndian.Uint32(b[4:])
+	pkt.SSRC = binary.BigEndian.Uint32(b[8:])
+	return off, end - off, true
+}
+
+// admit tells the peer's packets from a stranger's.
+func (p *Plain) admit(from netip.AddrPort) bool {
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	if l := p.locked.Load(); l != nil {
+		return *l == from
+	}
+	s := p.signalled.Load()
+	if s == nil {
+		return false // nothing was said yet: nobody can be the peer
+	}
+	if *s == from {
+		p.lock(from)
+		return true
+	}
+	if p.candidate != from {
+		p.candidate, p.seen = from, 0
+	}
+	if p.seen++; p.seen >= lockAfter {
+		p.lock(from)
+		return true
+	}
+	return false
+}
+
+func (p *Plain) lock(from netip.AddrPort) {
+	p.locked.Store(&from)
+	p.seen = 0
+}
+
+// transmit sends one packet; the header is written into the headroom.
+func (p *Plain) transmit(h *rtp.Header, raw []byte) error {
+	to := p.locked.Load()
+	if to == nil {
+		if to = p.signalled.Load(); to == nil {
+			return ErrNoOffer
+		}
+	}
+	raw[0] = 2 << 6
+	raw[1] = h.PayloadType
+	if h.Marker {
+		raw[1] |= 0x80
+	}
+	binary.BigEndian.PutUint16(raw[2:], h.SequenceNumber)
+	binary.BigEndian.PutUint32(raw[4:], h.Timestamp)
+	binary.BigEndian.PutUint32(raw[8:], h.SSRC)
+	_, err := p.rtp.WriteToUDPAddrPort(raw, *to)
+	return err
+}
+
+func (p *Plain) readRTCP() {
+	var buf [maxPacket]byte
+	for {
+		n, from, err := p.rtcp.ReadFromUDPAddrPort(buf[:])
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue
+		}
+		to := p.peer()
+		if to == nil || to.Addr() != from.Addr().Unmap() {
+			p.stream.in.strangers.Add(1)
+			continue
+		}
+		packets, err := rtcp.Unmarshal(buf[:n])
+		if err != nil {
+			p.stream.in.malformed.Add(1)
+			continue
+		}
+		p.stream.hear(packets)
+	}
+}
+
+func (p *Plain) peer() *netip.AddrPort {
+	if l := p.locked.Load(); l != nil {
+		return l
+	}
+	return p.signalled.Load()
+}
+
+// reports sends RTCP until the endpoint is closed.
+func (p *Plain) reports() {
+	var id [6]byte
+	rand.Read(id[:])
+	cname := hex.EncodeToString(id[:]) // RFC 7022: says nothing about us
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-tick.C:
+		}
+		to := p.peer()
+		packets := p.stream.report(cname)
+		if to == nil || packets == nil {
+			continue
+		}
+		b, err := rtcp.Marshal(packets)
+		if err != nil {
+			p.cfg.Log.Debug("rtcp report", "error", err)
+			continue
+		}
+		p.rtcp.WriteToUDPAddrPort(b, netip.AddrPortFrom(to.Addr(), to.Port()+1))
+	}
+}
+
+func (p *Plain) String() string { return fmt.Sprintf("rtp %v:%d", p.cfg.Public, p.port) }

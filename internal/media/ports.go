@@ -1,0 +1,105 @@
+package media
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Rest is how long a freed pair of ports is left alone, so that no patient
+// hears another's late sound.
+const Rest = 10 * time.Second
+
+// ErrNoPorts is returned when every pair is in use or resting.
+var ErrNoPorts = errors.New("media: no free RTP port")
+
+// Pool hands out pairs of UDP ports, the even one for RTP and the next for RTCP
+// (RFC 3550 §11).
+type Pool struct {
+	lo, hi int
+	rest   time.Duration
+
+	mu    sync.Mutex
+	free  []int // even ports, longest rested first
+	tired []resting
+	taken int
+}
+
+type resting struct {
+	port  int
+	until time.Time
+}
+
+// NewPool makes a pool of the pairs between two ports, both included.
+func NewPool(lo, hi int, rest time.Duration) (*Pool, error) {
+	if lo%2 == 1 {
+		lo++
+	}
+	if lo < 1024 || hi > 65535 || hi <= lo {
+		return nil, fmt.Errorf("media: %d-%d is no range of ports", lo, hi)
+	}
+	p := &Pool{lo: lo, hi: hi, rest: rest}
+	for port := lo; port+1 <= hi; port += 2 {
+		p.free = append(p.free, port)
+	}
+	return p, nil
+}
+
+// Taken is the number of pairs in use.
+func (p *Pool) Taken() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken
+}
+
+// listen opens a pair on an address. Ports that another program holds are
+// passed over.
+func (p *Pool) listen(addr netip.Addr) (rtp, rtcp *net.UDPConn, err error) {
+	for range (p.hi - p.lo) / 2 {
+		port, ok := p.take()
+		if !ok {
+			return nil, nil, ErrNoPorts
+		}
+		rtp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(port))))
+		if err == nil {
+			rtcp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(port+1))))
+			if err == nil {
+				return rtp, rtcp, nil
+			}
+			rtp.Close()
+		}
+		p.give(port)
+		var addrErr *net.AddrError
+		if errors.As(err, &addrErr) {
+			break
+		}
+	}
+	return nil, nil, fmt.Errorf("media: open RTP ports: %w", err)
+}
+
+func (p *Pool) take() (int, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := time.Now()
+	for len(p.tired) > 0 && !p.tired[0].until.After(t) {
+		p.free = append(p.free, p.tired[0].port)
+		p.tired = p.tired[1:]
+	}
+	if len(p.free) == 0 {
+		return 0, false
+	}
+	port := p.free[0]
+	p.free = p.free[1:]
+	p.taken++
+	return port, true
+}
+
+func (p *Pool) give(port int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken--
+	p.tired = append(p.tired, resting{port, time.Now().Add(p.rest)})
+}

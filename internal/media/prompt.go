@@ -1,0 +1,40 @@
+package media
+
+import (
+	"context"
+	"time"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
+)
+
+// promptFrame is 20 ms of a prompt, in bytes and in ticks.
+const promptFrame = 160
+
+// Play speaks a prompt of G.711 mu-law at 8000 Hz into a stream, at the speed of
+// speech. It returns when the prompt or ctx is over.
+func Play(ctx context.Context, to *Stream, mulaw []byte) {
+	pcmu := sdp.Format{PT: 0, Name: "PCMU", Clock: 8000, Channels: 1}
+	src := newStream("prompt", nil)
+	src.agreed.Store(&Agreed{Receive: []sdp.Format{pcmu}, Direction: sdp.RecvOnly})
+	src.Forward(NewPath(src, to))
+	raw := make([]byte, Headroom+promptFrame)
+	pkt := Packet{Raw: raw, SSRC: src.ssrc.Load(), Marker: true}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for len(mulaw) >= promptFrame {
+		copy(raw[Headroom:], mulaw[:promptFrame])
+		mulaw = mulaw[promptFrame:]
+		pkt.Seq++
+		src.receive(&pkt)
+		pkt.TS += promptFrame
+		pkt.Marker = false
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Echo sends what a stream receives back into it.
+func Echo(s *Stream) { s.Forward(NewPath(s, s)) }

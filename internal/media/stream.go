@@ -1,0 +1,241 @@
+package media
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtp"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
+	"github.com/sipbridge/sipbridge/internal/transcode/dtmf"
+)
+
+// Headroom is the space kept before each payload so that a new RTP header can
+// be written in place.
+const Headroom = 12
+
+// maxPacket bounds a packet on either side; more than an Ethernet frame is
+// never RTP sound.
+const maxPacket = 1600
+
+// Packet is one RTP packet on its way through a path. It belongs to the
+// goroutine that read it and is valid during the call it is passed to.
+type Packet struct {
+	PT     uint8
+	Marker bool
+	Seq    uint16
+	TS     uint32
+	SSRC   uint32
+	// Raw holds Headroom bytes to scribble on, then the payload.
+	Raw []byte
+}
+
+// Payload is the packet's payload.
+func (p *Packet) Payload() []byte { return p.Raw[Headroom:] }
+
+// Sink takes packets. It must not keep them.
+type Sink interface{ WriteRTP(*Packet) }
+
+// Agreed is what an offer and its answer settled for one slot.
+type Agreed struct {
+	Send      sdp.Format   // the codec we send, with the peer's payload type
+	Events    []sdp.Format // the telephone-events we may send, with the peer's payload types
+	Receive   []sdp.Format // all that we may get, with our payload types
+	Direction sdp.Direction
+	PTime     time.Duration // of what we send; 0: 20 ms
+}
+
+// Event returns the telephone-event to send beside the codec: the one with the
+// codec's own clock, else the 8000 Hz one.
+func (a *Agreed) Event() (sdp.Format, bool) {
+	var best sdp.Format
+	for _, e := range a.Events {
+		if e.Clock == a.Send.Clock {
+			return e, true
+		}
+		best = e
+	}
+	return best, best.Name != ""
+}
+
+// Stream is one slot's packets, in and out. It outlives the sockets below it:
+// a reload of the page puts a new PeerConnection under the same stream. All
+// methods may be called from any goroutine; WriteRTP, from one at a time.
+type Stream struct {
+	// Where is the last stage of a path into this stream, "rtp" or "srtp".
+	Where string
+
+	agreed atomic.Pointer[Agreed]
+	sink   atomic.Pointer[Sink]
+	below  atomic.Pointer[transmitter]
+	digit  func(dtmf.Digit)
+
+	// What we send. The sequence number is shared by the path and by key
+	// presses of our own, hence atomic; so that they need no lock.
+	ssrc    atomic.Uint32
+	seq     atomic.Uint32
+	lastTS  atomic.Uint32
+	lastAt  atomic.Int64 // ns since start
+	pressed atomic.Bool  // a key press of ours is going out: sound waits
+
+	in  reception
+	out struct{ packets, octets atomic.Uint64 }
+	far farReport
+
+	// ---- owned by the reading goroutine ----
+	event    uint32 // timestamp of the last telephone-event
+	eventOf  uint32 // the SSRC it came from
+	hadEvent bool
+}
+
+// transmitter is the socket below a stream. raw has Headroom bytes before the
+// payload.
+type transmitter interface {
+	transmit(h *rtp.Header, raw []byte) error
+}
+
+var started = time.Now()
+
+func now() int64 { return int64(time.Since(started)) }
+
+// newStream makes a stream; digit hears each key press that arrives, once.
+func newStream(where string, digit func(dtmf.Digit)) *Stream {
+	s := &Stream{Where: where, digit: digit}
+	s.ssrc.Store(rand.Uint32())
+	s.seq.Store(rand.Uint32() & 0x7fff) // RFC 3550 §5.1: random, and far from the wrap
+	s.lastTS.Store(rand.Uint32())
+	return s
+}
+
+// Agreed is what was negotiated; nil before that.
+func (s *Stream) Agreed() *Agreed { return s.agreed.Load() }
+
+// Forward sends what arrives from now on to a sink; nil: nowhere.
+func (s *Stream) Forward(to Sink) {
+	if to == nil {
+		s.sink.Store(nil)
+		return
+	}
+	s.sink.Store(&to)
+}
+
+// receive takes one packet from the socket below. Packet path: no lock, no
+// allocation.
+func (s *Stream) receive(p *Packet) {
+	a := s.agreed.Load()
+	if a == nil {
+		return
+	}
+	f, known := a.format(p.PT)
+	if !known {
+		s.in.unknown.Add(1)
+		return
+	}
+	s.in.count(p, f.Clock)
+	if f.IsEvent() {
+		s.tap(p)
+	}
+	if !a.Direction.Receives() {
+		return
+	}
+	if sink := s.sink.Load(); sink != nil {
+		(*sink).WriteRTP(p)
+	}
+}
+
+func (a *Agreed) format(pt uint8) (sdp.Format, bool) {
+	for i := range a.Receive {
+		if a.Receive[i].PT == pt {
+			return a.Receive[i], true
+		}
+	}
+	return sdp.Format{}, false
+}
+
+// tap reports each key press once: all packets of one press carry the timestamp
+// of its beginning (RFC 4733 §2.2).
+func (s *Stream) tap(p *Packet) {
+	var e dtmf.Event
+	if e.Parse(p.Payload()) != nil || (s.hadEvent && s.eventOf == p.SSRC && int32(p.TS-s.event) <= 0) {
+		return
+	}
+	s.event, s.eventOf, s.hadEvent = p.TS, p.SSRC, true
+	if d, ok := dtmf.FromCode(e.Code); ok && s.digit != nil {
+		s.digit(d)
+	}
+}
+
+// send passes a packet to the socket below. The header's sequence number,
+// timestamp, payload type and marker are the caller's.
+func (s *Stream) send(h *rtp.Header, raw []byte) {
+	a := s.agreed.Load()
+	t := s.below.Load()
+	if a == nil || t == nil || !a.Direction.Sends() {
+		return
+	}
+	h.Version = 2
+	h.SSRC = s.ssrc.Load()
+	if (*t).transmit(h, raw) == nil {
+		s.out.packets.Add(1)
+		s.out.octets.Add(uint64(len(raw) - Headroom))
+	}
+}
+
+// Press sends a key press of our own as telephone-events: for digits that came
+// by INFO or from the signalling. It returns false where the peer takes none. It
+// runs for as long as the key is held.
+func (s *Stream) Press(d dtmf.Digit, length time.Duration) bool {
+	a := s.agreed.Load()
+	if a == nil || !a.Direction.Sends() {
+		return false
+	}
+	ev, ok := a.Event()
+	if !ok {
+		return false
+	}
+	for !s.pressed.CompareAndSwap(false, true) {
+		time.Sleep(10 * time.Millisecond) // one key at a time, in the order of the callers
+	}
+	defer s.pressed.Store(false)
+	const step = 20 * time.Millisecond
+	h := rtp.Header{PayloadType: ev.PT, Timestamp: s.clockNow(ev.Clock), Marker: true}
+	var raw [Headroom + dtmf.EventSize]byte
+	e := dtmf.Event{Code: d.Code(), Volume: 10}
+	put := func() {
+		h.SequenceNumber = uint16(s.seq.Add(1))
+		e.Put(raw[Headroom:])
+		s.send(&h, raw[:])
+		h.Marker = false
+	}
+	tick := time.NewTicker(step)
+	defer tick.Stop()
+	for held := step; ; held += step {
+		e.Duration = uint16(min(held.Milliseconds()*int64(ev.Clock)/1000, 0xffff))
+		if held >= length {
+			break
+		}
+		put()
+		<-tick.C
+	}
+	e.End = true
+	for range 3 { // RFC 4733 §2.5.1.4: the end goes out three times
+		put()
+		<-tick.C
+	}
+	// A pause, so that the same key twice is two presses.
+	<-tick.C
+	<-tick.C
+	s.lastTS.Store(h.Timestamp + uint32(length.Milliseconds()*int64(ev.Clock)/1000))
+	s.lastAt.Store(now())
+	return true
+}
+
+// clockNow is the timestamp that the stream's clock shows now.
+func (s *Stream) clockNow(clock int) uint32 {
+	at := s.lastAt.Load()
+	if at == 0 {
+		return s.lastTS.Load()
+	}
+	return s.lastTS.Load() + uint32((now()-at)/1000*int64(clock)/1_000_000)
+}

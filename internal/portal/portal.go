@@ -1,0 +1,276 @@
+// Package portal serves the patient's page and relays its WebSocket to the bus.
+// It keeps nothing and knows no visit: the engine on the other side of the bus
+// verifies each link.
+package portal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/sipbridge/sipbridge/internal/bus"
+)
+
+// Config says where the page is served.
+type Config struct {
+	Listen    string `yaml:"listen" doc:"Where the patient's page is served. Plain HTTP: put a TLS proxy in front of any address but loopback." default:"127.0.0.1:8443"`
+	PublicURL string `yaml:"public_url" doc:"The address patients' links begin with." example:"https://visit.hospital.example"`
+}
+
+// Bounds on what a page may do.
+const (
+	maxMessage  = 64 << 10 // bytes: an SDP with many candidates is a tenth of it
+	maxRate     = 50       // messages a second, on average
+	maxBurst    = 200
+	maxSockets  = 10_000
+	helloWithin = 10 * time.Second
+	silentFor   = 20 * time.Second // the page pings every 5 s
+	badLinks    = 20               // wrong links a minute and address
+)
+
+// Options is what the portal needs from its surroundings.
+type Options struct {
+	Config Config
+	Bus    *bus.Bus
+	Page   fs.FS
+	Hash   func(token string) string
+	Log    *slog.Logger
+}
+
+// Portal is the web server for patients.
+type Portal struct {
+	o       Options
+	srv     *http.Server
+	ln      net.Listener
+	origin  string
+	wg      sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelFunc
+	epochs  atomic.Uint64
+	sockets atomic.Int64
+
+	// BadLinks counts WebSockets refused for guessing.
+	BadLinks atomic.Uint64
+
+	mu      sync.Mutex // guards guesses
+	guesses map[netip.Addr]*guess
+}
+
+type guess struct {
+	n     int
+	since time.Time
+}
+
+// New opens the listener and begins to serve.
+func New(o Options) (*Portal, error) {
+	u, err := url.Parse(o.Config.PublicURL)
+	if err != nil {
+		return nil, fmt.Errorf("portal: public_url: %w", err)
+	}
+	p := &Portal{o: o, origin: u.Scheme + "://" + u.Host, guesses: map[netip.Addr]*guess{}}
+	p.epochs.Store(uint64(time.Now().UnixNano()))
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	if p.ln, err = net.Listen("tcp", o.Config.Listen); err != nil {
+		return nil, fmt.Errorf("portal: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v/{token}", p.page)
+	mux.HandleFunc("GET /v/{token}/signal", p.signal)
+	mux.Handle("GET /assets/", http.StripPrefix("/assets/", p.headers(http.FileServerFS(o.Page))))
+	p.srv = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)}
+	p.wg.Go(func() {
+		if err := p.srv.Serve(p.ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			o.Log.Error("portal ended", "error", err)
+		}
+	})
+	return p, nil
+}
+
+// Addr is where the portal listens.
+func (p *Portal) Addr() net.Addr { return p.ln.Addr() }
+
+// Close ends every connection.
+func (p *Portal) Close() error {
+	p.cancel()
+	err := p.srv.Close()
+	p.wg.Wait()
+	return err
+}
+
+// policy lets the page load its own files and nothing else.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; media-src 'self' blob: mediastream:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+func (p *Portal) headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", contentPolicy)
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Permissions-Policy", "camera=(self), microphone=(self)")
+		h.Set("Cache-Control", "no-cache")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// page is the same for every link: opening one consumes nothing and tells
+// nothing.
+func (p *Portal) page(w http.ResponseWriter, r *http.Request) {
+	p.headers(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFileFS(w, r, p.o.Page, "index.html")
+	})).ServeHTTP(w, r)
+}
+
+// signal relays one WebSocket.
+func (p *Portal) signal(w http.ResponseWriter, r *http.Request) {
+	token := r.PathValue("token")
+	site, _, ok := strings.Cut(token, ".")
+	if !ok || len(token) > 256 || !plain(site) {
+		http.Error(w, "no such link", http.StatusNotFound)
+		return
+	}
+	if o := r.Header.Get("Origin"); o != "" && o != p.origin && o != "http://"+r.Host && o != "https://"+r.Host {
+		http.Error(w, "wrong origin", http.StatusForbidden)
+		return
+	}
+	from := source(r)
+	if p.guessed(from, 0) {
+		p.BadLinks.Add(1)
+		http.Error(w, "too many wrong links; wait a minute", http.StatusTooManyRequests)
+		return
+	}
+	if p.sockets.Add(1) > maxSockets {
+		p.sockets.Add(-1)
+		http.Error(w, "too many connections", http.StatusServiceUnavailable)
+		return
+	}
+	defer p.sockets.Add(-1)
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true}) // the origin was checked above
+	if err != nil {
+		return
+	}
+	p.wg.Add(1)
+	defer p.wg.Done()
+	defer ws.CloseNow()
+	ws.SetReadLimit(maxMessage)
+	p.relay(ws, site, p.o.Hash(token), from)
+}
+
+// relay carries messages both ways until either side ends.
+func (p *Portal) relay(ws *websocket.Conn, site, visit string, from netip.Addr) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	epoch := strconv.FormatUint(p.epochs.Add(1), 10)
+	down := make(chan []byte, maxBurst)
+	stop, err := p.o.Bus.Listen(bus.Down(site, visit), func(m bus.Message) {
+		if m.Epoch != epoch {
+			return
+		}
+		select {
+		case down <- m.Data:
+		default:
+			cancel() // a page that does not read is let go; it comes back and is told all it missed
+		}
+	})
+	if err != nil {
+		p.o.Log.Error("portal: listen", "error", err)
+		return
+	}
+	defer stop()
+	p.wg.Go(func() {
+		defer cancel()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case b := <-down:
+				if strings.Contains(string(b), `"code":"expired"`) {
+					p.guessed(from, 1)
+				}
+				write, done := context.WithTimeout(ctx, helloWithin)
+				err := ws.Write(write, websocket.MessageText, b)
+				done()
+				if err != nil {
+					return
+				}
+			}
+		}
+	})
+	up := bus.Up(site, visit)
+	tokens, last := float64(maxBurst), time.Now()
+	for {
+		read, done := context.WithTimeout(ctx, silentFor)
+		kind, b, err := ws.Read(read)
+		done()
+		if err != nil {
+			break
+		}
+		t := time.Now()
+		tokens = min(tokens+t.Sub(last).Seconds()*maxRate, maxBurst) - 1
+		last = t
+		if tokens < 0 || kind != websocket.MessageText {
+			ws.Close(websocket.StatusPolicyViolation, "too much")
+			break
+		}
+		if err := p.o.Bus.Send(up, epoch, b); err != nil {
+			p.o.Log.Error("portal: send", "error", err)
+			break
+		}
+	}
+	if err := p.o.Bus.Send(up, epoch, []byte(`{"type":"gone"}`)); err != nil {
+		p.o.Log.Debug("portal: gone", "error", err)
+	}
+}
+
+// guessed counts wrong links by address and tells whether there were too many.
+func (p *Portal) guessed(a netip.Addr, n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := time.Now()
+	g := p.guesses[a]
+	if g != nil && t.Sub(g.since) > time.Minute {
+		delete(p.guesses, a)
+		g = nil
+	}
+	if g == nil {
+		if n == 0 {
+			return false
+		}
+		if len(p.guesses) > maxSockets {
+			clear(p.guesses)
+		}
+		g = &guess{since: t}
+		p.guesses[a] = g
+	}
+	g.n += n
+	return g.n >= badLinks
+}
+
+func source(r *http.Request) netip.Addr {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr().Unmap()
+}
+
+// plain reports whether a site may stand in a subject.
+func plain(site string) bool {
+	if site == "" || len(site) > 63 {
+		return false
+	}
+	return strings.Trim(site, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}

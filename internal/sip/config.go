@@ -1,0 +1,102 @@
+package sip
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	sipmsg "github.com/emiago/sipgo/sip"
+)
+
+// Config says where SIP is spoken.
+type Config struct {
+	Listen []string `yaml:"listen" doc:"Where SIP is received: udp:// and tcp:// with an address and a port." example:"[udp://0.0.0.0:5060, tcp://0.0.0.0:5060]"`
+}
+
+// Trunk is one PBX or proxy.
+type Trunk struct {
+	Address    string   `yaml:"address" doc:"Where its calls are sent." example:"sip:10.0.0.5:5060;transport=tcp"`
+	AcceptFrom []string `yaml:"accept_from" doc:"Networks its requests may come from, beside its address; the longest prefix wins." example:"[10.0.0.0/24]"`
+	Interface  string   `yaml:"interface" doc:"The entry of interfaces to speak from. Empty: the address that leads there."`
+	DTMF       string   `yaml:"dtmf" doc:"How digits are sent to it: rfc4733 or info. Digits from it are taken in either form." default:"rfc4733"`
+	Codecs     []string `yaml:"codecs" doc:"Encodings offered to it, in order. Empty: G722, PCMA, PCMU, opus."`
+	SRTP       string   `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
+}
+
+// Listener is one socket to open.
+type Listener struct {
+	Network string // "udp" or "tcp"
+	Addr    netip.AddrPort
+}
+
+// ParseListener reads "udp://10.0.0.1:5060".
+func ParseListener(s string) (Listener, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return Listener{}, fmt.Errorf("%q is no listener", s)
+	}
+	switch u.Scheme {
+	case "udp", "tcp":
+	case "tls":
+		return Listener{}, fmt.Errorf("tls is not built yet")
+	default:
+		return Listener{}, fmt.Errorf("%q is no transport", u.Scheme)
+	}
+	a, err := netip.ParseAddrPort(u.Host)
+	if err != nil {
+		return Listener{}, fmt.Errorf("%q is no address and port", u.Host)
+	}
+	return Listener{u.Scheme, a}, nil
+}
+
+// parseURI reads a SIP URI.
+func parseURI(s string) (sipmsg.Uri, error) {
+	var u sipmsg.Uri
+	if err := sipmsg.ParseUri(s, &u); err != nil {
+		return u, fmt.Errorf("%q is no SIP URI", s)
+	}
+	if u.Scheme != "sip" {
+		return u, fmt.Errorf("%q is no sip: URI", s)
+	}
+	if u.Host == "" {
+		return u, fmt.Errorf("%q names no host", s)
+	}
+	return u, nil
+}
+
+// CheckTrunk says what is wrong with a trunk's settings: field, what, what to
+// write instead.
+func CheckTrunk(t Trunk) (faults [][3]string) {
+	if _, err := parseURI(t.Address); err != nil {
+		faults = append(faults, [3]string{"address", err.Error(), "write sip:HOST:PORT, with ;transport=tcp for TCP"})
+	}
+	for _, n := range t.AcceptFrom {
+		if _, err := parsePrefix(n); err != nil {
+			faults = append(faults, [3]string{"accept_from", fmt.Sprintf("%q is no network", n), "write 10.0.0.0/24 or 10.0.0.5"})
+		}
+	}
+	switch t.DTMF {
+	case "", "rfc4733", "info":
+	default:
+		faults = append(faults, [3]string{"dtmf", fmt.Sprintf("%q is no way to send digits", t.DTMF), "write rfc4733 or info"})
+	}
+	switch t.SRTP {
+	case "", "off":
+	default:
+		faults = append(faults, [3]string{"srtp", "SRTP towards trunks is not built yet", "write off, and keep the trunk on a trusted network"})
+	}
+	return faults
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if strings.Contains(s, "/") {
+		p, err := netip.ParsePrefix(s)
+		return p.Masked(), err
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(a, a.BitLen()), nil
+}

@@ -1,0 +1,220 @@
+package sip
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	sipmsg "github.com/emiago/sipgo/sip"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func host(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// request builds the next request of the dialog (RFC 3261 §12.2.1.1). It needs mu.
+func (l *Leg) request(m sipmsg.RequestMethod) *sipmsg.Request {
+	l.cseq++
+	return l.s.inDialog(l.t, m, l.state())
+}
+
+// state is the dialog as it stands. It needs mu.
+func (l *Leg) state() DialogState {
+	d := DialogState{CallID: l.callID, LocalTag: l.localTag, RemoteTag: l.remoteTag, LocalURI: l.localURI, RemoteURI: l.remoteURI,
+		Target: l.target.String(), CSeq: l.cseq, Trunk: l.t.name}
+	for _, r := range l.routes {
+		d.Routes = append(d.Routes, r.String())
+	}
+	return d
+}
+
+// inDialog builds a request from a dialog's state, so that one left in the
+// ledger is ended by the same code that ends one of our own.
+func (s *Server) inDialog(t *trunk, m sipmsg.RequestMethod, d DialogState) *sipmsg.Request {
+	var target sipmsg.Uri
+	sipmsg.ParseUri(d.Target, &target)
+	req := sipmsg.NewRequest(m, target)
+	next := target
+	for i, r := range d.Routes {
+		var u sipmsg.Uri
+		sipmsg.ParseUri(r, &u)
+		if i == 0 {
+			next = u // loose routing (RFC 3261 §16.12); strict routers are history
+		}
+		req.AppendHeader(&sipmsg.RouteHeader{Address: u})
+	}
+	s.address(t, req, next)
+	from := &sipmsg.FromHeader{Params: sipmsg.NewParams()}
+	sipmsg.ParseUri(d.LocalURI, &from.Address)
+	from.Params.Add("tag", d.LocalTag)
+	to := &sipmsg.ToHeader{Params: sipmsg.NewParams()}
+	sipmsg.ParseUri(d.RemoteURI, &to.Address)
+	if d.RemoteTag != "" {
+		to.Params.Add("tag", d.RemoteTag)
+	}
+	s.complete(req, from, to, d.CallID, d.CSeq, maxForwards)
+	return req
+}
+
+const maxForwards = 70
+
+// complete adds the headers that every request carries (RFC 3261 §8.1.1).
+func (s *Server) complete(req *sipmsg.Request, from *sipmsg.FromHeader, to *sipmsg.ToHeader, callID string, cseq uint32, hops int) {
+	id := sipmsg.CallIDHeader(callID)
+	mf := sipmsg.MaxForwardsHeader(hops)
+	for _, h := range []sipmsg.Header{from, to, &id, &sipmsg.CSeqHeader{SeqNo: cseq, MethodName: req.Method}, &mf, header("User-Agent", "sipbridge")} {
+		req.AppendHeader(h)
+	}
+	req.SetBody(nil)
+}
+
+// address sets where a request goes and the Via it comes back by.
+func (s *Server) address(t *trunk, req *sipmsg.Request, next sipmsg.Uri) {
+	network := t.net
+	if v, ok := next.UriParams.Get("transport"); ok && v != "" {
+		network = strings.ToUpper(v)
+	}
+	if network != "TCP" {
+		network = "UDP"
+	}
+	port := next.Port
+	if port == 0 {
+		port = 5060
+	}
+	req.SetTransport(network)
+	req.SetDestination(net.JoinHostPort(strings.Trim(next.Host, "[]"), itoa(port)))
+	local, k := s.local(t, network)
+	if k != nil && network == "UDP" {
+		a := k.Addr
+		req.Laddr = sipmsg.Addr{IP: net.IP(a.Addr().AsSlice()), Port: int(a.Port())}
+	}
+	via := &sipmsg.ViaHeader{ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: network, Host: host(local.Addr()), Port: int(local.Port()),
+		Params: sipmsg.NewParams()}
+	via.Params.Add("branch", sipmsg.GenerateBranch())
+	via.Params.Add("rport", "")
+	req.PrependHeader(via)
+}
+
+// transact runs a non-INVITE transaction to its end and returns the final
+// status: 408 if none came, 503 if the request could not be sent.
+func (s *Server) transact(req *sipmsg.Request) int {
+	ctx, cancel := context.WithTimeout(s.ctx, 64*timeT1)
+	defer cancel()
+	tx, err := s.ua.TransactionLayer().Request(ctx, req)
+	if err != nil {
+		s.o.Log.Debug("request not sent", "method", req.Method, "error", err)
+		return 503
+	}
+	defer tx.Terminate()
+	for {
+		select {
+		case res := <-tx.Responses():
+			if !res.IsProvisional() {
+				return res.StatusCode
+			}
+		case <-tx.Done():
+			return 408
+		case <-ctx.Done():
+			return 408
+		}
+	}
+}
+
+// Bury says BYE in a dialog that a gateway before this one left behind. It
+// returns when the peer has answered, or never will.
+func (s *Server) Bury(d DialogState) {
+	t := s.trunks[d.Trunk]
+	if t == nil {
+		return
+	}
+	d.CSeq += 100 // beyond whatever was sent after the state was written
+	bye := s.inDialog(t, sipmsg.BYE, d)
+	bye.AppendHeader(header("Reason", `SIP;cause=503;text="the gateway was restarted"`))
+	status := s.transact(bye)
+	s.o.Log.Info("dialog of an earlier run ended", "trunk", d.Trunk, "status", status)
+	s.o.Ledger.Close(d.CallID, d.LocalTag)
+}
+
+// deliver sends a 2xx and repeats it until its ACK comes (RFC 3261 §13.3.1.4).
+// It returns nil if none came in 64*T1.
+func (l *Leg) deliver(tx sipmsg.ServerTransaction, res *sipmsg.Response) *sipmsg.Request {
+	l.send(tx, res)
+	wait := timeT1
+	resend := time.NewTimer(wait)
+	defer resend.Stop()
+	limit := time.NewTimer(64 * timeT1)
+	defer limit.Stop()
+	for {
+		select {
+		case ack := <-l.acks:
+			return ack
+		case ack := <-tx.Acks():
+			return ack // an ACK with the INVITE's own branch, as old telephones send it
+		case <-resend.C:
+			l.send(tx, res)
+			wait = min(2*wait, timeT2)
+			resend.Reset(wait)
+		case <-limit.C:
+			return nil
+		case <-l.done:
+			return nil
+		case <-l.s.ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (l *Leg) send(tx sipmsg.ServerTransaction, res *sipmsg.Response) {
+	if err := tx.Respond(res); err != nil {
+		l.log.Debug("response not sent", "status", res.StatusCode, "error", err)
+	}
+}
+
+// acked takes an ACK for a 2xx.
+func (l *Leg) acked(req *sipmsg.Request) {
+	l.mu.Lock()
+	expected := req.CSeq() != nil && req.CSeq().SeqNo == l.ackOf
+	l.mu.Unlock()
+	if !expected {
+		return
+	}
+	select {
+	case l.acks <- req:
+	default:
+	}
+}
+
+// routeSet reads the Record-Route headers of a message in the order given, or
+// reversed as a UAC must (RFC 3261 §12.1).
+func routeSet(m interface {
+	GetHeaders(string) []sipmsg.Header
+}, reverse bool) []sipmsg.Uri {
+	var out []sipmsg.Uri
+	for _, h := range m.GetHeaders("Record-Route") {
+		if rr, ok := h.(*sipmsg.RecordRouteHeader); ok {
+			out = append(out, rr.Address)
+		}
+	}
+	if reverse {
+		for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
+			out[i], out[j] = out[j], out[i]
+		}
+	}
+	return out
+}

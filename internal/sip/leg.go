@@ -1,0 +1,335 @@
+package sip
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	sipmsg "github.com/emiago/sipgo/sip"
+
+	"github.com/sipbridge/sipbridge/internal/call"
+	"github.com/sipbridge/sipbridge/internal/media"
+	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/sdp"
+	"github.com/sipbridge/sipbridge/internal/transcode/dtmf"
+)
+
+// eventQueue bounds what a peer may have to say before the call listens.
+const eventQueue = 64
+
+// digitQueue bounds the key presses that wait for the one going out.
+const digitQueue = 32
+
+// phase is how far an INVITE has come; hanging up depends on it.
+type phase uint8
+
+const (
+	early     phase = iota // no final response yet
+	answered               // 200 sent, no ACK yet (UAS)
+	confirmed              // the dialog stands
+	over
+)
+
+// way is how a digit arrived. The first way a peer uses is the one that counts,
+// so that a telephone which sends both forms presses each key once.
+type way uint32
+
+const (
+	byMedia way = 1 + iota
+	byInfo
+)
+
+// Leg is one SIP dialog with its media (RFC 3261 §12). It implements call.Leg.
+type Leg struct {
+	s       *Server
+	t       *trunk
+	log     *slog.Logger
+	uas     bool
+	ep      media.Endpoint
+	events  chan call.Event
+	done    chan struct{}
+	settled chan struct{} // the initial INVITE's transaction is needed no longer
+	query   policy.Query
+	peer    string
+	session string // Session-ID
+	digits  chan call.Info
+
+	callID, localTag    string
+	localURI, remoteURI string // as in From and To, without tags
+
+	mu        sync.Mutex // guards all below
+	phase     phase
+	remoteTag string
+	target    sipmsg.Uri   // the peer's Contact
+	routes    []sipmsg.Uri // in the order they are visited
+	cseq      uint32
+	remote    uint32 // the peer's last CSeq
+	want      sdp.Session
+	invite    *sipmsg.Request // the peer's (UAS) or ours (UAC)
+	tx        sipmsg.ServerTransaction
+	delayed   bool // the INVITE had no offer
+	acks      chan *sipmsg.Request
+	ackOf     uint32 // the CSeq whose ACK is awaited
+	busy      bool   // a re-INVITE is under way
+	ending    *call.Cause
+	giveUp    chan struct{} // closed to cancel a dialled INVITE
+	way       way
+}
+
+func (s *Server) newLeg(t *trunk, uas bool, ep media.Endpoint) *Leg {
+	return &Leg{s: s, t: t, uas: uas, ep: ep, events: make(chan call.Event, eventQueue), done: make(chan struct{}),
+		settled: make(chan struct{}), digits: make(chan call.Info, digitQueue), acks: make(chan *sipmsg.Request, 4),
+		giveUp: make(chan struct{}), log: s.o.Log.With("leg", "sip", "trunk", t.name)}
+}
+
+// begin starts what runs beside the dialog; finish ends it.
+func (l *Leg) begin() {
+	l.s.tx.Go(func() {
+		for e := range l.ep.Events() {
+			if e.Kind == media.Digit {
+				l.digit(byMedia, call.Info{Digit: e.Digit, Length: dtmf.DefaultDuration, Carried: true})
+			}
+		}
+	})
+	l.s.tx.Go(func() {
+		for {
+			select {
+			case <-l.done:
+				return
+			case d := <-l.digits:
+				l.press(d)
+			}
+		}
+	})
+}
+
+// Kind implements call.Leg.
+func (l *Leg) Kind() string { return "sip" }
+
+// Peer names the trunk and the party.
+func (l *Leg) Peer() string { return l.peer }
+
+// Query implements call.Leg.
+func (l *Leg) Query() policy.Query { return l.query }
+
+// Media implements call.Leg.
+func (l *Leg) Media() media.Streams { return l.ep }
+
+// Events implements call.Leg.
+func (l *Leg) Events() <-chan call.Event { return l.events }
+
+// Done implements call.Leg.
+func (l *Leg) Done() <-chan struct{} { return l.done }
+
+// Want implements call.Leg.
+func (l *Leg) Want() sdp.Session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.want
+}
+
+// post queues an event. It needs mu.
+func (l *Leg) post(e call.Event) {
+	if l.phase == over {
+		return
+	}
+	if len(l.events) >= eventQueue-1 { // the last place is kept for Ended
+		l.log.Warn("leg overflows its event queue")
+		l.end(call.Overflow, true)
+		return
+	}
+	l.events <- e
+}
+
+// digit takes one key press of the peer.
+func (l *Leg) digit(w way, info call.Info) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.way == 0 {
+		l.way = w
+	}
+	if l.way != w {
+		return
+	}
+	l.post(call.Event{Signal: &info})
+}
+
+// Signal implements call.Leg: a digit that does not cross in the media is
+// pressed here, in the form this trunk takes.
+func (l *Leg) Signal(i call.Info) {
+	if i.Digit == 0 || i.Carried {
+		return
+	}
+	select {
+	case l.digits <- i:
+	default:
+		l.log.Warn("digits come faster than they can be pressed")
+	}
+}
+
+func (l *Leg) press(i call.Info) {
+	length := i.Length
+	if length == 0 {
+		length = dtmf.DefaultDuration
+	}
+	if s := l.ep.Stream(sdp.Audio); l.t.DTMF != "info" && s.Press(i.Digit, length) {
+		return
+	}
+	l.mu.Lock()
+	if l.phase != confirmed {
+		l.mu.Unlock()
+		return
+	}
+	req := l.request(sipmsg.INFO)
+	l.mu.Unlock()
+	req.AppendHeader(header("Content-Type", dtmf.RelayType))
+	req.SetBody(dtmf.InfoBody(i.Digit, length))
+	if status := l.s.transact(req); status >= 300 {
+		l.log.Debug("INFO refused", "status", status)
+	}
+}
+
+// Hangup implements call.Leg.
+func (l *Leg) Hangup(c call.Cause) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end(c, false)
+}
+
+// end ends the dialog as its phase demands. tell says whether the call is to
+// hear of it. It needs mu.
+func (l *Leg) end(c call.Cause, tell bool) {
+	switch l.phase {
+	case over:
+		return
+	case early:
+		if l.uas {
+			l.refuse(c)
+		} else {
+			close(l.giveUp)
+		}
+	case answered:
+		// RFC 3261 §15: no BYE before the ACK, or before its time is up.
+		if l.ending == nil {
+			l.ending = &c
+		}
+		if tell {
+			l.post(call.Event{Ended: &c})
+		}
+		return
+	case confirmed:
+		bye := l.request(sipmsg.BYE)
+		if c.Q850 > 0 {
+			bye.AppendHeader(header("Reason", "Q.850;cause="+itoa(c.Q850)+`;text="`+clean(c.Text)+`"`))
+		}
+		l.s.tx.Go(func() { l.s.transact(bye) })
+	}
+	l.finish(c, tell)
+}
+
+// refuse sends the final response of a call that came to nothing. It needs mu.
+func (l *Leg) refuse(c call.Cause) {
+	status := c.Status
+	if status < 400 || status > 699 {
+		status = 480
+	}
+	res := l.response(l.invite, status, nil)
+	if c.Q850 > 0 {
+		res.AppendHeader(header("Reason", "Q.850;cause="+itoa(c.Q850)+`;text="`+clean(c.Text)+`"`))
+	}
+	if c.RetryAfter > 0 {
+		res.AppendHeader(header("Retry-After", itoa(int(c.RetryAfter/time.Second))))
+	}
+	if status == 405 {
+		res.AppendHeader(header("Allow", allow))
+	}
+	if err := l.tx.Respond(res); err != nil {
+		l.log.Debug("final response", "status", status, "error", err)
+	}
+}
+
+// finish gives back what the leg held. It needs mu.
+func (l *Leg) finish(c call.Cause, tell bool) {
+	l.phase = over
+	if tell {
+		l.events <- call.Event{Ended: &c}
+	}
+	close(l.events)
+	l.settle()
+	l.s.remove(l)
+	l.s.tx.Go(func() {
+		l.ep.Close()
+		close(l.done)
+	})
+}
+
+// settle lets the initial INVITE's handler return. It needs mu.
+func (l *Leg) settle() {
+	select {
+	case <-l.settled:
+	default:
+		close(l.settled)
+	}
+}
+
+// byed takes the peer's BYE.
+func (l *Leg) byed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.phase == over {
+		return
+	}
+	l.finish(call.NormalClearing, true)
+}
+
+// isPeer reports whether an in-dialog request comes from this dialog's peer: its
+// tag fits, and it comes by the trunk.
+func (l *Leg) isPeer(req *sipmsg.Request) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from, _ := req.From().Params.Get("tag")
+	return from == l.remoteTag && l.s.source(req) == l.t
+}
+
+// inOrder takes a request's place in the peer's sequence (RFC 3261 §12.2.2).
+func (l *Leg) inOrder(req *sipmsg.Request) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if req.CSeq().SeqNo <= l.remote {
+		return false
+	}
+	l.remote = req.CSeq().SeqNo
+	return true
+}
+
+// response answers a request of this dialog. It needs mu.
+func (l *Leg) response(req *sipmsg.Request, status int, body []byte) *sipmsg.Response {
+	res := sipmsg.NewResponseFromRequest(req, status, reason(status), body)
+	if to := res.To(); to != nil && status > 100 {
+		to.Params.Add("tag", l.localTag)
+	}
+	if status > 100 && status < 300 && req.IsInvite() {
+		res.AppendHeader(l.contact())
+		res.AppendHeader(header("Allow", allow))
+	}
+	if l.session != "" {
+		res.AppendHeader(header("Session-ID", l.session+";remote="+nilID))
+	}
+	if len(body) > 0 {
+		res.AppendHeader(header("Content-Type", "application/sdp"))
+	}
+	return res
+}
+
+const nilID = "00000000000000000000000000000000"
+
+// contact is where the peer finds us in this dialog.
+func (l *Leg) contact() *sipmsg.ContactHeader {
+	local, _ := l.s.local(l.t, l.t.net)
+	u := sipmsg.Uri{Scheme: "sip", Host: host(local.Addr()), Port: int(local.Port())}
+	if l.t.net == "TCP" {
+		u.UriParams = sipmsg.NewParams()
+		u.UriParams.Add("transport", "tcp")
+	}
+	return &sipmsg.ContactHeader{Address: u}
+}

@@ -1,0 +1,376 @@
+// Package sip is the SIP front: it turns dialogs with PBXs, telephones and rooms
+// (RFC 3261) into call legs. sipgo parses, carries and retransmits; dialogs,
+// their offers and answers and their ends are ours.
+package sip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emiago/sipgo"
+	sipmsg "github.com/emiago/sipgo/sip"
+
+	"github.com/sipbridge/sipbridge/internal/call"
+	"github.com/sipbridge/sipbridge/internal/media"
+)
+
+// allow is what we answer other than with 405 (RFC 3261 §20.5).
+const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO"
+
+// timeT1 is RFC 3261's round-trip estimate; 64 times it bounds every transaction.
+const (
+	timeT1 = 500 * time.Millisecond
+	timeT2 = 4 * time.Second
+)
+
+// globals guards what sipgo keeps once for the process.
+var globals sync.Once
+
+// Options is what the front needs from its surroundings.
+type Options struct {
+	Config     Config
+	Trunks     map[string]Trunk
+	Interfaces map[string]netip.Addr // by name
+	Endpoint   func(trunk Trunk, listen netip.Addr) (media.Endpoint, error)
+	Handle     func(leg call.Leg, sessionID string, hops int)
+	Ledger     Ledger
+	Log        *slog.Logger
+}
+
+// Ledger keeps what a dialog needs to be ended by a gateway that was started
+// anew.
+type Ledger interface {
+	Open(DialogState)
+	Close(callID, localTag string)
+}
+
+// DialogState is a dialog as it is left in the ledger (RFC 3261 §12).
+type DialogState struct {
+	CallID, LocalTag, RemoteTag string
+	LocalURI, RemoteURI         string
+	Target                      string
+	Routes                      []string
+	CSeq                        uint32
+	Trunk                       string
+}
+
+// Server is the SIP front.
+type Server struct {
+	o      Options
+	ua     *sipgo.UserAgent
+	srv    *sipgo.Server
+	trunks map[string]*trunk
+	socks  []sock
+	wg     sync.WaitGroup // listeners and handlers of our own
+	tx     sync.WaitGroup // transactions that outlive their leg
+	cancel context.CancelFunc
+	ctx    context.Context
+
+	mu     sync.Mutex // guards legs and closing
+	legs   map[string]*Leg
+	closed bool
+
+	strangers atomic.Uint64
+	malformed atomic.Uint64
+}
+
+type trunk struct {
+	Trunk
+	name string
+	uri  sipmsg.Uri
+	nets []netip.Prefix
+	addr netip.AddrPort // resolved
+	net  string         // "UDP" or "TCP"
+}
+
+type sock struct {
+	Listener
+	udp *net.UDPConn
+	tcp net.Listener
+}
+
+// NewServer opens the listeners and begins to serve.
+func NewServer(o Options) (*Server, error) {
+	s := &Server{o: o, trunks: map[string]*trunk{}, legs: map[string]*Leg{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	globals.Do(func() {
+		sipmsg.UDPMTUSize = 65507 + 200 // sipgo refuses longer datagrams, responses too
+		sipmsg.SetDefaultLogger(slog.New(quiet{o.Log.Handler()}))
+	})
+	for name, t := range o.Trunks {
+		tr, err := resolve(name, t)
+		if err != nil {
+			return nil, err
+		}
+		s.trunks[name] = tr
+	}
+	var err error
+	s.ua, err = sipgo.NewUA(sipgo.WithUserAgent("sipbridge"),
+		sipgo.WithUserAgentTransportLayerOptions(sipmsg.WithTransportLayerReadFilter(s.filter)))
+	if err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	if s.srv, err = sipgo.NewServer(s.ua); err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	s.srv.OnInvite(s.onInvite)
+	s.srv.OnAck(s.onAck)
+	s.srv.OnBye(s.onBye)
+	s.srv.OnCancel(s.onCancel)
+	s.srv.OnInfo(s.onInfo)
+	s.srv.OnOptions(s.onOptions)
+	s.srv.OnNoRoute(s.onOther)
+	for _, l := range o.Config.Listen {
+		if err := s.listen(l); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func resolve(name string, t Trunk) (*trunk, error) {
+	u, err := parseURI(t.Address)
+	if err != nil {
+		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
+	}
+	tr := &trunk{Trunk: t, name: name, uri: u, net: "UDP"}
+	if v, _ := u.UriParams.Get("transport"); strings.EqualFold(v, "tcp") {
+		tr.net = "TCP"
+	}
+	port := u.Port
+	if port == 0 {
+		port = 5060
+	}
+	addr, err := netip.ParseAddr(strings.Trim(u.Host, "[]"))
+	if err != nil {
+		ips, err := net.DefaultResolver.LookupNetIP(context.Background(), "ip", u.Host)
+		if err != nil || len(ips) == 0 {
+			return nil, fmt.Errorf("sip: trunk %s: resolve %s: %w", name, u.Host, err)
+		}
+		addr = ips[0].Unmap()
+	}
+	tr.addr = netip.AddrPortFrom(addr, uint16(port))
+	tr.nets = append(tr.nets, netip.PrefixFrom(addr, addr.BitLen()))
+	for _, n := range t.AcceptFrom {
+		p, err := parsePrefix(n)
+		if err != nil {
+			return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
+		}
+		tr.nets = append(tr.nets, p)
+	}
+	return tr, nil
+}
+
+func (s *Server) listen(l string) error {
+	li, err := ParseListener(l)
+	if err != nil {
+		return fmt.Errorf("sip: %w", err)
+	}
+	family := "4"
+	if li.Addr.Addr().Is6() {
+		family = "6"
+	}
+	k := sock{Listener: li}
+	switch li.Network {
+	case "udp":
+		k.udp, err = net.ListenUDP("udp"+family, net.UDPAddrFromAddrPort(li.Addr))
+		if err == nil {
+			k.udp.SetReadBuffer(4 << 20)
+			k.Addr = netip.AddrPortFrom(li.Addr.Addr(), uint16(k.udp.LocalAddr().(*net.UDPAddr).Port))
+			s.wg.Go(func() { s.served(s.srv.ServeUDP(k.udp)) })
+		}
+	case "tcp":
+		k.tcp, err = net.Listen("tcp"+family, li.Addr.String())
+		if err == nil {
+			k.Addr = netip.AddrPortFrom(li.Addr.Addr(), uint16(k.tcp.Addr().(*net.TCPAddr).Port))
+			s.wg.Go(func() { s.served(s.srv.ServeTCP(k.tcp)) })
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("sip: listen on %s: %w", l, err)
+	}
+	s.socks = append(s.socks, k)
+	s.o.Log.Info("sip listens", "on", l)
+	return nil
+}
+
+func (s *Server) served(err error) {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		s.o.Log.Error("sip listener ended", "error", err)
+	}
+}
+
+// filter drops what comes from no trunk before a byte of it is parsed: a
+// scanner gets no answer.
+func (s *Server) filter(p sipmsg.TransportReadProps, data []byte) ([]byte, error) {
+	a, err := netip.ParseAddrPort(p.RemoteAddr.String())
+	if err != nil || s.match(a.Addr()) == nil {
+		s.strangers.Add(1)
+		return nil, nil
+	}
+	return data, nil
+}
+
+// match finds the trunk a source belongs to: the longest prefix wins.
+func (s *Server) match(a netip.Addr) *trunk {
+	a = a.Unmap()
+	var best *trunk
+	bits := -1
+	for _, t := range s.trunks {
+		for _, n := range t.nets {
+			if n.Contains(a) && (n.Bits() > bits || n.Bits() == bits && t.name < best.name) {
+				best, bits = t, n.Bits()
+			}
+		}
+	}
+	return best
+}
+
+func (s *Server) source(req *sipmsg.Request) *trunk {
+	a, err := netip.ParseAddrPort(req.Source())
+	if err != nil {
+		return nil
+	}
+	return s.match(a.Addr())
+}
+
+// Strangers is how many datagrams and reads came from no trunk.
+func (s *Server) Strangers() uint64 { return s.strangers.Load() }
+
+// Malformed is how many requests were refused with 400.
+func (s *Server) Malformed() uint64 { return s.malformed.Load() }
+
+// Dialogs is the number of legs that are not over.
+func (s *Server) Dialogs() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.legs)
+}
+
+// local is the address we name towards a trunk, and the listener to send from.
+func (s *Server) local(t *trunk, network string) (netip.AddrPort, *sock) {
+	var k *sock
+	for i := range s.socks {
+		if strings.EqualFold(s.socks[i].Network, network) && s.socks[i].Addr.Addr().Is4() == t.addr.Addr().Is4() {
+			if k == nil || s.socks[i].Addr.Addr() == s.o.Interfaces[t.Interface] {
+				k = &s.socks[i]
+			}
+		}
+	}
+	port := uint16(5060)
+	addr := s.o.Interfaces[t.Interface]
+	if k != nil {
+		port = k.Addr.Port()
+		if !addr.IsValid() && !k.Addr.Addr().IsUnspecified() {
+			addr = k.Addr.Addr()
+		}
+	}
+	if !addr.IsValid() {
+		addr = towards(t.addr)
+	}
+	return netip.AddrPortFrom(addr, port), k
+}
+
+// towards is our address on the way to another; no packet is sent.
+func towards(a netip.AddrPort) netip.Addr {
+	c, err := net.Dial("udp", a.String())
+	if err != nil {
+		return netip.IPv4Unspecified()
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+}
+
+func key(callID, localTag string) string { return callID + "\x00" + localTag }
+
+func (s *Server) add(l *Leg) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.legs[key(l.callID, l.localTag)] = l
+	return true
+}
+
+func (s *Server) remove(l *Leg) {
+	s.mu.Lock()
+	delete(s.legs, key(l.callID, l.localTag))
+	s.mu.Unlock()
+	s.o.Ledger.Close(l.callID, l.localTag)
+}
+
+// find is the leg that an in-dialog request belongs to (RFC 3261 §12.2.2).
+func (s *Server) find(req *sipmsg.Request) *Leg {
+	to, id := req.To(), req.CallID()
+	if to == nil || id == nil {
+		return nil
+	}
+	tag, _ := to.Params.Get("tag")
+	s.mu.Lock()
+	l := s.legs[key(id.Value(), tag)]
+	s.mu.Unlock()
+	if l == nil || !l.isPeer(req) {
+		return nil
+	}
+	return l
+}
+
+// Close closes the listeners after the last transaction, or when two seconds
+// have gone by: every leg must have been hung up before.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	idle := make(chan struct{})
+	go func() { s.tx.Wait(); close(idle) }() // ends with the last transaction
+	select {
+	case <-idle:
+	case <-time.After(2 * time.Second):
+	}
+	s.cancel()
+	for _, k := range s.socks {
+		if k.udp != nil {
+			k.udp.Close()
+		}
+		if k.tcp != nil {
+			k.tcp.Close()
+		}
+	}
+	err := s.ua.Close()
+	s.wg.Wait()
+	return err
+}
+
+// quiet demotes what sipgo says to debug: its messages hold whole requests.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, _ slog.Level) bool {
+	return q.Handler.Enabled(ctx, slog.LevelDebug)
+}
+
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = slog.LevelDebug
+	return q.Handler.Handle(ctx, r)
+}
+func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
+func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
+
+// Trunks tells each trunk's address by name.
+func (s *Server) Trunks() map[string]string {
+	out := map[string]string{}
+	for n, t := range s.trunks {
+		out[n] = t.net + " " + t.addr.Addr().String() + ":" + strconv.Itoa(int(t.addr.Port()))
+	}
+	return out
+}

@@ -1,0 +1,232 @@
+package sip
+
+import (
+	"context"
+	"time"
+
+	sipmsg "github.com/emiago/sipgo/sip"
+
+	"github.com/sipbridge/sipbridge/internal/call"
+	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/sdp"
+)
+
+// Dial implements call.Dialer: it sends an INVITE to a trunk.
+func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, offer sdp.Session) (call.Leg, error) {
+	t := s.trunks[to.Name]
+	if t == nil {
+		return nil, call.Cause{Status: 503, Q850: 38, Text: "no such trunk"}
+	}
+	if facts.Hops <= 0 {
+		return nil, call.Cause{Status: 483, Q850: 25, Text: "too many hops"}
+	}
+	local, _ := s.local(t, t.net)
+	ep, err := s.o.Endpoint(t.Trunk, local.Addr())
+	if err != nil {
+		return nil, err
+	}
+	body, err := ep.Offer(s.ctx, offer)
+	if err != nil {
+		ep.Close()
+		return nil, err
+	}
+	l := s.newLeg(t, false, ep)
+	l.peer = t.name + "/" + to.Number
+	l.callID = randomHex(16)
+	l.localTag = randomHex(8)
+	l.session = facts.SessionID
+	l.cseq = 1
+	recipient := *t.uri.Clone()
+	recipient.User = to.Number
+	from := &sipmsg.FromHeader{DisplayName: clean(to.From.Display), Params: sipmsg.NewParams(),
+		Address: sipmsg.Uri{Scheme: "sip", User: userPart(to.From.User), Host: host(local.Addr())}}
+	toURI := sipmsg.Uri{Scheme: "sip", User: to.Number, Host: t.uri.Host, Port: t.uri.Port}
+	l.localURI, l.remoteURI = from.Address.String(), toURI.String()
+	from.Params.Add("tag", l.localTag)
+	l.target = recipient
+
+	req := sipmsg.NewRequest(sipmsg.INVITE, recipient)
+	s.address(t, req, t.uri)
+	req.SetDestination(t.addr.String())
+	s.complete(req, from, &sipmsg.ToHeader{Address: toURI, Params: sipmsg.NewParams()}, l.callID, 1, facts.Hops)
+	req.AppendHeader(l.contact())
+	req.AppendHeader(header("Allow", allow))
+	req.AppendHeader(header("Session-ID", l.session+";remote="+nilID))
+	req.AppendHeader(header("Content-Type", "application/sdp"))
+	req.SetBody(body)
+	l.invite = req
+	if !s.add(l) {
+		ep.Close()
+		return nil, call.ShuttingDown
+	}
+	l.begin()
+	s.tx.Go(l.dial)
+	return l, nil
+}
+
+// userPart keeps a user part that any PBX reads; others become "anonymous".
+func userPart(s string) string {
+	if s == "" {
+		return "anonymous"
+	}
+	for _, r := range s {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '+' || r == '-' || r == '_' || r == '.' || r == '*' || r == '#') {
+			return "anonymous"
+		}
+	}
+	return s
+}
+
+// dial runs the INVITE to its end: answered, refused, given up or without any
+// response (RFC 3261 §13.2, §9.1).
+func (l *Leg) dial() {
+	tx, err := l.s.ua.TransactionLayer().Request(l.s.ctx, l.invite)
+	if err != nil {
+		l.over(call.Cause{Status: 503, Q850: 38, Text: "the trunk cannot be reached"})
+		return
+	}
+	defer func() {
+		// Not before the transaction has had its time: a late 200 must be acknowledged.
+		l.mu.Lock()
+		standing := l.phase == confirmed
+		l.mu.Unlock()
+		if !standing {
+			tx.Terminate()
+		}
+	}()
+	var ack *sipmsg.Request
+	tx.OnRetransmission(func(res *sipmsg.Response) {
+		l.mu.Lock()
+		again := ack
+		l.mu.Unlock()
+		if res.IsSuccess() && again != nil {
+			l.s.ua.TransportLayer().WriteMsg(again.Clone())
+		}
+	})
+	giveUp := l.giveUp
+	provisional, cancelSent := false, false
+	var limit <-chan time.Time
+	for {
+		select {
+		case <-giveUp:
+			giveUp = nil
+			limit = time.After(64 * timeT1)
+			if provisional {
+				cancelSent = true
+				l.cancel()
+			}
+		case <-limit:
+			return
+		case <-l.s.ctx.Done():
+			return
+		case <-tx.Done():
+			l.over(call.Cause{Status: 504, Q850: 102, Text: "the trunk does not answer"})
+			return
+		case res := <-tx.Responses():
+			switch {
+			case res.IsProvisional():
+				provisional = true
+				if giveUp == nil && !cancelSent {
+					cancelSent = true
+					l.cancel()
+				}
+				l.rings(res)
+			case res.IsSuccess():
+				a := l.stands(res)
+				l.mu.Lock()
+				ack = a
+				l.mu.Unlock()
+				return
+			default:
+				l.over(refusal(res))
+				return
+			}
+		}
+	}
+}
+
+// rings takes a provisional response.
+func (l *Leg) rings(res *sipmsg.Response) {
+	if res.StatusCode == 100 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.phase == early {
+		l.post(call.Event{Ringing: res.StatusCode})
+	}
+}
+
+// stands takes the 200: the dialog is confirmed and acknowledged. If the call
+// has gone on without it, it is hung up at once. It returns the ACK.
+func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	late := l.phase != early
+	l.remoteTag, _ = res.To().Params.Get("tag")
+	if c := res.Contact(); c != nil {
+		l.target = c.Address
+	}
+	l.routes = routeSet(res, true)
+	ack := l.s.inDialog(l.t, sipmsg.ACK, l.state())
+	if err := l.s.ua.TransportLayer().WriteMsg(ack); err != nil {
+		l.log.Debug("ACK not sent", "error", err)
+	}
+	if late {
+		bye := l.request(sipmsg.BYE)
+		l.s.tx.Go(func() { l.s.transact(bye) })
+		return ack
+	}
+	l.phase = confirmed
+	want, err := l.ep.SetAnswer(res.Body())
+	if err != nil {
+		l.end(call.NotAcceptable, true)
+		return ack
+	}
+	l.want = want
+	l.s.o.Ledger.Open(l.state())
+	l.post(call.Event{Answered: true})
+	return ack
+}
+
+// over takes the end of a call that never stood.
+func (l *Leg) over(c call.Cause) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.phase == early {
+		l.finish(c, true)
+	}
+}
+
+// cancel sends the CANCEL of the INVITE (RFC 3261 §9.1).
+func (l *Leg) cancel() {
+	inv := l.invite
+	req := sipmsg.NewRequest(sipmsg.CANCEL, inv.Recipient)
+	req.AppendHeader(inv.Via().Clone())
+	id, mf := *inv.CallID(), sipmsg.MaxForwardsHeader(maxForwards)
+	for _, h := range []sipmsg.Header{sipmsg.HeaderClone(inv.From()), sipmsg.HeaderClone(inv.To()), &id,
+		&sipmsg.CSeqHeader{SeqNo: inv.CSeq().SeqNo, MethodName: sipmsg.CANCEL}, &mf} {
+		req.AppendHeader(h)
+	}
+	req.SetBody(nil)
+	req.SetTransport(inv.Transport())
+	req.SetDestination(inv.Destination())
+	req.Laddr = inv.Laddr
+	l.s.tx.Go(func() { l.s.transact(req) })
+}
+
+// refusal turns a final response into the cause the caller hears.
+func refusal(res *sipmsg.Response) call.Cause {
+	status := res.StatusCode
+	switch {
+	case status < 400: // a redirection is not followed without a rule that says so
+		return call.Cause{Status: 480, Q850: 23, Text: "redirected"}
+	case status == 401 || status == 407:
+		return call.Cause{Status: 503, Q850: 57, Text: "the trunk asks for credentials"}
+	}
+	q := map[int]int{404: 1, 480: 18, 486: 17, 487: 16, 488: 88, 503: 41, 600: 17, 603: 21, 604: 1}[status]
+	if q == 0 {
+		q = 31
+	}
+	return call.Cause{Status: status, Q850: q, Text: reason(status)}
+}

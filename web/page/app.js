@@ -1,0 +1,383 @@
+// The patient's page: lobby, call, and what goes wrong said in plain words.
+import { Signalling } from './signalling.js';
+import { say, speak, language } from './text.js';
+
+/** @param {string} id @returns {any} */
+const $ = (id) => document.getElementById(id);
+
+const query = new URLSearchParams(location.search);
+
+/** @type {MediaStream | null} */ let local = null;
+/** @type {RTCPeerConnection | null} */ let pc = null;
+/** @type {Signalling} */ let signalling;
+/** @type {string | null} */ let offered = null; // the hospital's offer, until the patient answers
+/** @type {string[]} */ let early = []; // candidates that came before the description
+let state = 'joining';
+let peer = '';
+let held = false;
+let name = '';
+let statusKey = '';
+
+/** @param {string} s */
+function enter(s) {
+  state = s;
+  document.body.dataset.callState = s;
+  const calling = ['ringing', 'connected', 'held', 'reconnecting'].includes(s);
+  $('lobby').hidden = calling;
+  $('call').hidden = !calling;
+  $('keypad').disabled = s !== 'connected' && s !== 'held';
+  $('decline').hidden = !offered;
+  $('join').dataset.text = offered ? 'answer' : s === 'ended' ? 'again' : 'join';
+  $('join').textContent = say($('join').dataset.text);
+}
+
+/** @param {string} key */
+function status(key) {
+  statusKey = key;
+  $('status').textContent = key === 'incoming' ? (peer ? say('incoming', { peer }) : say('incomingUnknown')) : key ? say(key) : '';
+}
+
+/** @param {string} key */
+function notice(key) {
+  $('notice').dataset.key = key;
+  $('notice').textContent = key ? say(key) : '';
+}
+
+// ---- microphone and camera ----
+
+async function openMedia() {
+  if (!navigator.mediaDevices) {
+    notice('media.insecure');
+    return;
+  }
+  const plain = query.has('plain'); // no processing of the sound: for measuring
+  const audio = plain ? { echoCancellation: false, noiseSuppression: false, autoGainControl: false } : true;
+  try {
+    const fresh = await navigator.mediaDevices.getUserMedia({
+      audio: $('microphone').value ? { ...(audio === true ? {} : audio), deviceId: { exact: $('microphone').value } } : audio,
+    });
+    stop(local?.getAudioTracks());
+    const camera = local?.getVideoTracks() ?? [];
+    local = new MediaStream([...fresh.getAudioTracks(), ...camera]);
+    notice('');
+    $('join').disabled = false;
+    const sender = pc?.getSenders().find((s) => s.track?.kind === 'audio');
+    if (sender) await sender.replaceTrack(local.getAudioTracks()[0]);
+    mute(muted());
+    meter();
+    await listDevices();
+  } catch (e) {
+    const known = ['NotAllowedError', 'NotFoundError', 'NotReadableError'];
+    notice('media.' + (known.includes(e.name) ? e.name : 'other'));
+    $('join').disabled = true;
+  }
+}
+
+async function openCamera() {
+  stop(local?.getVideoTracks());
+  for (const t of local?.getVideoTracks() ?? []) local?.removeTrack(t);
+  $('self-video').classList.remove('on');
+  if (!$('camera').value) return;
+  try {
+    const s = await navigator.mediaDevices.getUserMedia({ video: { deviceId: { exact: $('camera').value } } });
+    for (const t of s.getVideoTracks()) local?.addTrack(t);
+    $('self-video').srcObject = s;
+    $('self-video').classList.add('on');
+  } catch {
+    $('camera').value = '';
+  }
+}
+
+async function listDevices() {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  fill($('microphone'), devices.filter((d) => d.kind === 'audioinput'), local?.getAudioTracks()[0]?.getSettings().deviceId);
+  const chosen = $('camera').value;
+  fill($('camera'), devices.filter((d) => d.kind === 'videoinput'), chosen);
+  const none = new Option(say('noCamera'), '', !chosen, !chosen);
+  $('camera').prepend(none);
+  if (!chosen) $('camera').value = '';
+}
+
+/** @param {HTMLSelectElement} select @param {MediaDeviceInfo[]} devices @param {string} [chosen] */
+function fill(select, devices, chosen) {
+  select.replaceChildren(...devices.map((d, i) => new Option(d.label || `${i + 1}`, d.deviceId, false, d.deviceId === chosen)));
+}
+
+/** @param {MediaStreamTrack[]} [tracks] */
+function stop(tracks) {
+  for (const t of tracks ?? []) t.stop();
+}
+
+/** @type {AudioContext | null} */ let context = null;
+
+function meter() {
+  context?.close();
+  context = new AudioContext();
+  const analyser = context.createAnalyser();
+  context.createMediaStreamSource(/** @type {MediaStream} */ (local)).connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  const mine = context;
+  const draw = () => {
+    if (mine !== context) return;
+    analyser.getFloatTimeDomainData(samples);
+    $('level').value = Math.min(1, 4 * Math.sqrt(samples.reduce((s, x) => s + x * x, 0) / samples.length));
+    setTimeout(draw, 100);
+  };
+  draw();
+}
+
+// ---- the call ----
+
+function connect() {
+  pc?.close();
+  pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  const mine = pc;
+  pc.onicecandidate = (e) => signalling.send({ type: 'candidate', candidate: e.candidate?.candidate ?? '' });
+  pc.ontrack = (e) => {
+    $('remote-audio').srcObject = e.streams[0] ?? new MediaStream([e.track]);
+    $('remote-audio').play().catch(() => {});
+  };
+  pc.onconnectionstatechange = () => {
+    if (mine !== pc) return;
+    if (mine.connectionState === 'disconnected') notice('network.weak');
+    if (mine.connectionState === 'connected') notice('');
+  };
+  const track = local?.getAudioTracks()[0];
+  if (track) pc.addTrack(track, /** @type {MediaStream} */ (local));
+  Object.assign(window, { pc });
+  return pc;
+}
+
+/** @param {string} type */
+async function offer(type) {
+  early = [];
+  const p = connect();
+  const d = await p.createOffer();
+  await p.setLocalDescription(d);
+  signalling.send({ type, sdp: d.sdp });
+}
+
+async function answer() {
+  const sdp = offered;
+  offered = null;
+  const p = connect();
+  await p.setRemoteDescription({ type: 'offer', sdp: /** @type {string} */ (sdp) });
+  await flush();
+  const d = await p.createAnswer();
+  await p.setLocalDescription(d);
+  signalling.send({ type: 'answer', sdp: d.sdp });
+}
+
+async function flush() {
+  const list = early;
+  early = [];
+  for (const c of list) await candidate(c);
+}
+
+/** @param {string} c */
+async function candidate(c) {
+  if (!pc?.remoteDescription) {
+    early.push(c);
+    return;
+  }
+  if (c) await pc.addIceCandidate({ candidate: c, sdpMLineIndex: 0 }).catch(() => {});
+}
+
+async function join() {
+  notice('');
+  $('digits').textContent = '';
+  $('join').disabled = true;
+  enter('joining');
+  status('joining');
+  try {
+    await (offered ? answer() : offer('join'));
+  } catch (e) {
+    console.error(e);
+    ended('failed');
+  }
+}
+
+/** @param {string} code */
+function ended(code) {
+  pc?.close();
+  pc = null;
+  offered = null;
+  held = false;
+  enter('ended');
+  status(`ended.${code}`);
+  $('join').disabled = !local;
+  $('join').focus();
+}
+
+/** @param {any} m */
+async function take(m) {
+  switch (m.type) {
+    case 'welcome':
+      notice('');
+      name = m.name ?? '';
+      greet();
+      await welcomed(m.state);
+      break;
+    case 'ringing':
+      enter('ringing');
+      status('ringing');
+      break;
+    case 'incoming':
+      peer = m.peer ?? '';
+      early = [];
+      break;
+    case 'offer':
+      offered = m.sdp;
+      enter('lobby');
+      status('incoming');
+      $('join').disabled = !local;
+      $('join').focus();
+      if (query.has('auto')) await ready.then(join);
+      break;
+    case 'answer':
+      await pc?.setRemoteDescription({ type: 'answer', sdp: m.sdp });
+      await flush();
+      break;
+    case 'candidate':
+      await candidate(m.candidate);
+      break;
+    case 'connected':
+      held = false;
+      enter('connected');
+      status(local?.getVideoTracks().length ? 'audioOnly' : 'connected');
+      $('hangup').focus();
+      break;
+    case 'held':
+      held = m.held;
+      enter(held ? 'held' : 'connected');
+      status(held ? 'held' : 'connected');
+      break;
+    case 'digit':
+      $('digits').textContent += m.digit;
+      break;
+    case 'ended':
+      ended(m.code);
+      break;
+    case 'error':
+      notice(`error.${m.code}`);
+      if (m.code !== 'bad-message') {
+        signalling.close();
+        enter('ended');
+        $('join').disabled = true;
+        $('join').hidden = true;
+      }
+      break;
+  }
+}
+
+/** @param {string} s */
+async function welcomed(s) {
+  const inCall = pc && pc.connectionState !== 'closed';
+  if (s === 'lobby') {
+    if (state === 'reconnecting') ended('over');
+    else if (state !== 'ended' && !inCall) {
+      enter('lobby');
+      status('lobbyState');
+    }
+    return;
+  }
+  if (s === 'incoming') return; // the offer follows
+  if (inCall) {
+    enter(s === 'ringing' ? 'ringing' : held ? 'held' : 'connected');
+    status(s === 'ringing' ? 'ringing' : held ? 'held' : 'connected');
+    return;
+  }
+  // The page was loaded again in a call: a new connection for the same call.
+  enter('reconnecting');
+  status('reconnecting');
+  await ready;
+  if (local) await offer('rejoin');
+}
+
+function greet() {
+  $('greeting').textContent = name ? say('greeting', { name }) : say('hello');
+}
+
+const muted = () => $('mute').getAttribute('aria-pressed') === 'true';
+
+/** @param {boolean} on */
+function mute(on) {
+  $('mute').setAttribute('aria-pressed', String(on));
+  for (const t of local?.getAudioTracks() ?? []) t.enabled = !on;
+}
+
+/** @param {string} digit */
+function press(digit) {
+  const dtmf = pc?.getSenders().find((s) => s.dtmf)?.dtmf;
+  if (dtmf?.canInsertDTMF) dtmf.insertDTMF(dtmf.toneBuffer + digit, 100, 70);
+  else signalling.send({ type: 'digit', digit, ms: 100 });
+}
+
+// ---- the page ----
+
+for (const d of '123A456B789C*0#D') {
+  const b = document.createElement('button');
+  b.type = 'button';
+  b.dataset.digit = d;
+  b.textContent = d;
+  b.onclick = () => press(d);
+  $('keypad').append(b);
+}
+document.addEventListener('keydown', (e) => {
+  if ($('keypad').disabled || e.ctrlKey || e.metaKey || e.altKey || e.target instanceof HTMLSelectElement) return;
+  if ('0123456789*#'.includes(e.key) && e.key.length === 1) press(e.key);
+});
+$('join').onclick = join;
+$('decline').onclick = () => {
+  signalling.send({ type: 'decline' });
+  ended('hangup');
+};
+$('hangup').onclick = () => {
+  signalling.send({ type: 'hangup' });
+  ended('hangup');
+};
+$('mute').onclick = () => {
+  mute(!muted());
+  status(muted() ? 'muted' : 'unmuted');
+};
+$('camera-off').onclick = () => {
+  const off = $('camera-off').getAttribute('aria-pressed') !== 'true';
+  $('camera-off').setAttribute('aria-pressed', String(off));
+  for (const t of local?.getVideoTracks() ?? []) t.enabled = !off;
+};
+$('microphone').onchange = openMedia;
+$('camera').onchange = openCamera;
+$('language').onchange = () => {
+  localStorage.setItem('language', $('language').value);
+  speak($('language').value);
+  greet();
+  status(statusKey);
+  notice($('notice').dataset.key ?? '');
+  enter(state);
+};
+window.addEventListener('offline', () => notice('network.lost'));
+
+speak(query.get('lang') ?? localStorage.getItem('language') ?? navigator.language.slice(0, 2));
+$('language').value = language;
+
+let tab = sessionStorage.getItem('tab');
+if (!tab) {
+  tab = crypto.getRandomValues(new Uint8Array(16)).reduce((s, b) => s + b.toString(16).padStart(2, '0'), '');
+  sessionStorage.setItem('tab', tab);
+}
+enter('joining');
+status('joining');
+const ready = openMedia();
+signalling = new Signalling(location.href.replace(/^http/, 'ws').replace(/[?#].*$/, '') + '/signal', tab);
+let chain = Promise.resolve();
+signalling.addEventListener('message', (e) => {
+  // One at a time: an answer must be in place before what follows it.
+  chain = chain.then(() => take(/** @type {CustomEvent} */ (e).detail)).catch((x) => console.error(x));
+});
+signalling.addEventListener('lost', () => {
+  if (['ended', 'lobby'].includes(state)) notice('network.lost');
+  else if (state !== 'joining') {
+    enter('reconnecting');
+    status('reconnecting');
+  }
+});

@@ -1,0 +1,86 @@
+// The page's end of docs/signalling.md: messages carry seq and ack, so that a
+// WebSocket that breaks loses nothing.
+
+const pingEvery = 5000;
+const deadAfter = 15000;
+
+export class Signalling extends EventTarget {
+  /** @param {string} url @param {string} tab */
+  constructor(url, tab) {
+    super();
+    this.url = url;
+    this.tab = tab;
+    this.fresh = true;
+    this.seq = 0; // last we sent
+    this.ack = 0; // last we got
+    /** @type {any[]} */ this.out = []; // not acknowledged yet
+    this.wait = 250;
+    this.over = false;
+    this.heard = 0;
+    this.welcomed = false;
+    setInterval(() => this.ping(), pingEvery);
+    window.addEventListener('online', () => this.connect());
+    this.connect();
+  }
+
+  connect() {
+    if (this.over || (this.ws && this.ws.readyState <= WebSocket.OPEN)) return;
+    clearTimeout(this.timer);
+    const ws = new WebSocket(this.url);
+    this.ws = ws;
+    this.welcomed = false;
+    ws.onopen = () => {
+      this.heard = Date.now();
+      ws.send(JSON.stringify({ type: 'hello', tab: this.tab, fresh: this.fresh, ack: this.ack }));
+    };
+    ws.onmessage = (e) => {
+      this.heard = Date.now();
+      if (ws === this.ws) this.take(JSON.parse(e.data));
+    };
+    ws.onclose = () => {
+      if (ws !== this.ws || this.over) return;
+      this.dispatchEvent(new Event('lost'));
+      this.timer = setTimeout(() => this.connect(), this.wait);
+      this.wait = Math.min(this.wait * 2, 4000);
+    };
+  }
+
+  /** @param {any} m */
+  take(m) {
+    if (m.ack) this.out = this.out.filter((o) => o.seq > m.ack);
+    if (m.type === 'pong') return;
+    if (m.type === 'welcome') {
+      this.wait = 250;
+      this.fresh = false;
+      this.welcomed = true;
+      for (const o of this.out) this.put({ ...o, ack: this.ack });
+    } else if (m.seq) {
+      if (m.seq !== this.ack + 1) return;
+      this.ack = m.seq;
+    }
+    this.dispatchEvent(new CustomEvent('message', { detail: m }));
+  }
+
+  /** @param {any} m */
+  send(m) {
+    const o = { ...m, seq: ++this.seq };
+    this.out.push(o);
+    if (this.welcomed) this.put({ ...o, ack: this.ack });
+  }
+
+  /** @param {any} m */
+  put(m) {
+    if (this.ws?.readyState === WebSocket.OPEN) this.ws.send(JSON.stringify(m));
+  }
+
+  ping() {
+    if (this.ws?.readyState !== WebSocket.OPEN) return;
+    if (Date.now() - this.heard > deadAfter) this.ws.close();
+    else this.put({ type: 'ping', ack: this.ack });
+  }
+
+  close() {
+    this.over = true;
+    this.ws?.close();
+  }
+}
