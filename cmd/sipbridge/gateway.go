@@ -49,35 +49,41 @@ type gateway struct {
 }
 
 // start opens the gateway. On an error all that was opened is closed again.
-func start(cfg Configuration, p *policy.Policy, log *slog.Logger) (g *gateway, err error) {
-	g = &gateway{cfg: cfg, log: log}
+func start(cfg Configuration, p *policy.Policy, log *slog.Logger) (*gateway, error) {
+	g := &gateway{cfg: cfg, log: log}
 	g.policy.Store(p)
-	defer func() {
-		if err != nil {
-			g.close()
-		}
-	}()
-	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+	if err := g.open(); err != nil {
+		g.close()
 		return nil, err
 	}
+	log.Info("ready", "site", cfg.Site, "portal", g.portal.Addr().String(), "admin", g.admin.Addr().String())
+	return g, nil
+}
+
+// open opens room after room; what was opened is noted for close.
+func (g *gateway) open() (err error) {
+	cfg, log := g.cfg, g.log
+	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+		return err
+	}
 	if g.lines, err = audit.OpenLines(filepath.Join(cfg.State, "calls.jsonl")); err != nil {
-		return nil, err
+		return err
 	}
 	g.opened(func() { g.lines.Close() })
 	if g.bus, err = bus.Open(filepath.Join(cfg.State, "bus"), log); err != nil {
-		return nil, err
+		return err
 	}
 	g.opened(g.bus.Close)
 	lo, hi, err := portRange(cfg.Media.RTPPorts)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if g.pool, err = media.NewPool(lo, hi, media.Rest); err != nil {
-		return nil, err
+		return err
 	}
 	wan := cfg.Interfaces[cfg.Media.Interface]
 	if g.browsers, err = media.NewBrowsers(media.BrowsersConfig{Port: cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), Log: log}); err != nil {
-		return nil, err
+		return err
 	}
 	g.opened(func() { g.browsers.Close() })
 	g.book = invite.Book{Site: cfg.Site, Config: cfg.Visits, Store: g.bus.Visits()}
@@ -85,7 +91,7 @@ func start(cfg Configuration, p *policy.Policy, log *slog.Logger) (g *gateway, e
 	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Dialers: dialers, Open: g.openCall, Record: g.record, Log: log})
 	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Bus: g.bus, Invitations: g.book, Browsers: g.browsers,
 		Handle: g.b2bua.Handle, Log: log}); err != nil {
-		return nil, err
+		return err
 	}
 	g.opened(g.front.Close)
 	interfaces := map[string]netip.Addr{}
@@ -94,20 +100,19 @@ func start(cfg Configuration, p *policy.Policy, log *slog.Logger) (g *gateway, e
 	}
 	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Trunks: cfg.Trunks, Interfaces: interfaces,
 		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Ledger: ledger{g.bus, log}, Log: log}); err != nil {
-		return nil, err
+		return err
 	}
 	g.opened(func() { g.sip.Close() })
 	dialers["trunk"], dialers["visit"] = g.sip, g.front
 	if g.portal, err = portal.New(portal.Options{Config: cfg.Portal, Bus: g.bus, Page: web.Files, Hash: invite.Hash, Log: log}); err != nil {
-		return nil, err
+		return err
 	}
 	g.opened(func() { g.portal.Close() })
 	if err := g.administer(); err != nil {
-		return nil, err
+		return err
 	}
 	g.recover()
-	log.Info("ready", "site", cfg.Site, "portal", g.portal.Addr().String(), "admin", g.admin.Addr().String())
-	return g, nil
+	return nil
 }
 
 func (g *gateway) opened(f func()) { g.down = append(g.down, f) }

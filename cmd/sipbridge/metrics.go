@@ -25,7 +25,7 @@ func (g *gateway) register(r *prometheus.Registry) {
 	counter("sipbridge_sip_malformed_total", "SIP requests refused with 400.", g.sip.Malformed)
 	counter("sipbridge_links_refused_total", "Pages opened with a link that is not valid.", g.front.Refused.Load)
 	counter("sipbridge_page_messages_malformed_total", "Messages of pages that could not be read or were not understood.", g.front.Malformed.Load)
-	counter("sipbridge_links_guessing_total", "Connections turned away after too many wrong links.", g.portal.BadLinks.Load)
+	counter("sipbridge_links_guessing_total", "Connections cut off without a word after too many wrong links from their address.", g.portal.BadLinks.Load)
 	r.MustRegister(totals{g})
 }
 

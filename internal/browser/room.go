@@ -125,8 +125,12 @@ func (r *room) hello(d delivery) {
 		r.f.answer(r.inv.Hash, d.epoch, message{Type: "error", Code: "in-use"})
 		return
 	}
+	forgotten := r.tab == "" // an engine started anew, or a page away too long
 	r.tab, r.epoch, r.attached = d.Tab, d.epoch, true
 	r.away.Reset(Grace)
+	if forgotten {
+		d.Ack = 0
+	}
 	if d.Fresh {
 		r.in, r.seq, r.out = 0, 0, nil
 	}
@@ -135,7 +139,7 @@ func (r *room) hello(d delivery) {
 	if r.leg != nil {
 		state = r.leg.shown()
 	}
-	r.f.answer(r.inv.Hash, r.epoch, message{Type: "welcome", Ack: r.in, State: state, Name: r.inv.Name})
+	r.f.answer(r.inv.Hash, r.epoch, message{Type: "welcome", Ack: r.in, State: state, Name: r.inv.Name, Fresh: forgotten})
 	for _, m := range r.out {
 		m.Ack = r.in
 		r.f.answer(r.inv.Hash, r.epoch, m)

@@ -20,6 +20,7 @@ import (
 // far side is swapped by giving the source another path.
 type Path struct {
 	src, dst *Stream
+	deaf     bool // telephone-events end here
 	text     atomic.Pointer[string]
 
 	// ---- owned by WriteRTP ----
@@ -83,7 +84,7 @@ func (p *Path) build() {
 		switch {
 		case f.IsEvent():
 			ev, ok := p.da.Event()
-			if !ok {
+			if !ok || p.deaf {
 				continue // the call passes the digit by signalling
 			}
 			st.kind, st.out = relayEvent, ev
@@ -99,11 +100,12 @@ func (p *Path) build() {
 		}
 		p.stages[f.PT&127] = st
 	}
-	if first, ok := (sdp.Media{Formats: p.sa.Receive}).Codec(); ok {
-		switch st := p.stages[first.PT&127]; st.kind {
-		case forward:
-			names = append(names, first.Name)
-		case recode:
+	for _, st := range p.stages { // what the peer sends is what it listed first
+		switch {
+		case !st.in.Same(p.sa.Send):
+		case st.kind == forward:
+			names = append(names, st.in.Name)
+		case st.kind == recode:
 			names = append(names, st.coder.String())
 		}
 	}
@@ -221,7 +223,8 @@ func (p *Path) relay(st *stage, pkt *Packet) {
 	}
 	ev := &p.event
 	same := ev.on && ev.ssrc == pkt.SSRC
-	if !same || ev.in != pkt.TS {
+	fresh := !same || ev.in != pkt.TS
+	if fresh {
 		if same && int32(pkt.TS-ev.in) < 0 {
 			return // a late packet of a press that is over
 		}
@@ -235,9 +238,19 @@ func (p *Path) relay(st *stage, pkt *Packet) {
 		p.hdr.Marker = pkt.Marker
 	}
 	p.line.seq = pkt.Seq
-	e.Rescale(st.in.Clock, st.out.Clock).Put(pkt.Raw[Headroom:])
+	e = e.Rescale(st.in.Clock, st.out.Clock)
+	if fresh && e.End {
+		// Chromium sends nothing but ends when it has Opus and the 8000 Hz event;
+		// loss does the same. Telephones wait for a beginning.
+		begin := e
+		begin.End = false
+		begin.Duration = min(begin.Duration, uint16(st.out.Clock/50))
+		begin.Put(p.buf[Headroom:])
+		p.put(st.out.PT, uint16(p.dst.seq.Add(1)), ev.out, true, p.buf[:Headroom+dtmf.EventSize])
+		p.hdr.Marker = false
+	}
+	e.Put(pkt.Raw[Headroom:])
 	p.put(st.out.PT, uint16(p.dst.seq.Add(1)), ev.out, p.hdr.Marker, pkt.Raw[:Headroom+dtmf.EventSize])
-	p.line.started = true
 }
 
 func (p *Path) put(pt uint8, seq uint16, ts uint32, marker bool, raw []byte) {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/pion/rtp"
 
 	"github.com/sipbridge/sipbridge/internal/sdp"
+	"github.com/sipbridge/sipbridge/internal/transcode"
 	"github.com/sipbridge/sipbridge/internal/transcode/dtmf"
 )
 
@@ -172,7 +174,8 @@ func (p *Plain) SetOffer(b []byte) (sdp.Session, error) {
 			l.Refused = true
 		}
 	}
-	if _, _, ok := d.Session().First(sdp.Audio); !ok {
+	_, m, ok := d.Session().First(sdp.Audio)
+	if !ok || !slices.ContainsFunc(m.Formats, func(f sdp.Format) bool { _, known := transcode.Find(f); return known }) {
 		return d.Session(), sdp.ErrNothingInCommon
 	}
 	p.offered = d

@@ -36,5 +36,10 @@ func Play(ctx context.Context, to *Stream, mulaw []byte) {
 	}
 }
 
-// Echo sends what a stream receives back into it.
-func Echo(s *Stream) { s.Forward(NewPath(s, s)) }
+// Echo sends the sound that a stream receives back into it; key presses are not
+// pressed back.
+func Echo(s *Stream) {
+	p := &Path{src: s, dst: s, deaf: true}
+	p.build()
+	s.Forward(p)
+}

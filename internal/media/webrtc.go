@@ -55,6 +55,7 @@ func NewBrowsers(cfg BrowsersConfig) (*Browsers, error) {
 	var err error
 	if !cfg.Listen.IsValid() || cfg.Listen.IsUnspecified() {
 		b.mux, err = ice.NewMultiUDPMuxFromPort(cfg.Port, ice.UDPMuxFromPortWithLoopback(),
+			ice.UDPMuxFromPortWithIPFilter(func(ip net.IP) bool { return !ip.IsLinkLocalUnicast() }), // no browser reaches those
 			ice.UDPMuxFromPortWithReadBufferSize(4<<20), ice.UDPMuxFromPortWithLogger(lf.NewLogger("mux")))
 	} else {
 		var conn *net.UDPConn

@@ -38,7 +38,7 @@ const (
 	maxSockets  = 10_000
 	helloWithin = 10 * time.Second
 	silentFor   = 20 * time.Second // the page pings every 5 s
-	badLinks    = 20               // wrong links a minute and address
+	badLinks    = 20               // wrong links a minute that an address is told of
 )
 
 // Options is what the portal needs from its surroundings.
@@ -62,7 +62,7 @@ type Portal struct {
 	epochs  atomic.Uint64
 	sockets atomic.Int64
 
-	// BadLinks counts WebSockets refused for guessing.
+	// BadLinks counts WebSockets cut off for guessing.
 	BadLinks atomic.Uint64
 
 	mu      sync.Mutex // guards guesses
@@ -147,11 +147,6 @@ func (p *Portal) signal(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	from := source(r)
-	if p.guessed(from, 0) {
-		p.BadLinks.Add(1)
-		http.Error(w, "too many wrong links; wait a minute", http.StatusTooManyRequests)
-		return
-	}
 	if p.sockets.Add(1) > maxSockets {
 		p.sockets.Add(-1)
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
@@ -197,8 +192,9 @@ func (p *Portal) relay(ws *websocket.Conn, site, visit string, from netip.Addr) 
 			case <-ctx.Done():
 				return
 			case b := <-down:
-				if strings.Contains(string(b), `"code":"expired"`) {
-					p.guessed(from, 1)
+				if strings.Contains(string(b), `"code":"expired"`) && p.guessed(from) {
+					p.BadLinks.Add(1)
+					return // one who guesses is told nothing; others at that address are served
 				}
 				write, done := context.WithTimeout(ctx, helloWithin)
 				err := ws.Write(write, websocket.MessageText, b)
@@ -235,28 +231,20 @@ func (p *Portal) relay(ws *websocket.Conn, site, visit string, from netip.Addr) 
 	}
 }
 
-// guessed counts wrong links by address and tells whether there were too many.
-func (p *Portal) guessed(a netip.Addr, n int) bool {
+// guessed counts a wrong link by address and tells whether there were too many.
+func (p *Portal) guessed(a netip.Addr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := time.Now()
 	g := p.guesses[a]
-	if g != nil && t.Sub(g.since) > time.Minute {
-		delete(p.guesses, a)
-		g = nil
-	}
-	if g == nil {
-		if n == 0 {
-			return false
-		}
+	if g == nil || time.Since(g.since) > time.Minute {
 		if len(p.guesses) > maxSockets {
 			clear(p.guesses)
 		}
-		g = &guess{since: t}
+		g = &guess{since: time.Now()}
 		p.guesses[a] = g
 	}
-	g.n += n
-	return g.n >= badLinks
+	g.n++
+	return g.n > badLinks
 }
 
 func source(r *http.Request) netip.Addr {

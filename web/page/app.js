@@ -43,6 +43,12 @@ function notice(key) {
   $('notice').textContent = key ? say(key) : '';
 }
 
+/** Takes a notice back, if it is of that kind.
+ * @param {string} kind */
+function settled(kind) {
+  if ($('notice').dataset.key?.startsWith(kind)) notice('');
+}
+
 // ---- microphone and camera ----
 
 async function openMedia() {
@@ -59,7 +65,7 @@ async function openMedia() {
     stop(local?.getAudioTracks());
     const camera = local?.getVideoTracks() ?? [];
     local = new MediaStream([...fresh.getAudioTracks(), ...camera]);
-    notice('');
+    settled('media.');
     $('join').disabled = false;
     const sender = pc?.getSenders().find((s) => s.track?.kind === 'audio');
     if (sender) await sender.replaceTrack(local.getAudioTracks()[0]);
@@ -140,7 +146,7 @@ function connect() {
   pc.onconnectionstatechange = () => {
     if (mine !== pc) return;
     if (mine.connectionState === 'disconnected') notice('network.weak');
-    if (mine.connectionState === 'connected') notice('');
+    if (mine.connectionState === 'connected') settled('network.');
   };
   const track = local?.getAudioTracks()[0];
   if (track) pc.addTrack(track, /** @type {MediaStream} */ (local));
@@ -213,7 +219,7 @@ function ended(code) {
 async function take(m) {
   switch (m.type) {
     case 'welcome':
-      notice('');
+      settled('network.');
       name = m.name ?? '';
       greet();
       await welcomed(m.state);
@@ -232,7 +238,6 @@ async function take(m) {
       status('incoming');
       $('join').disabled = !local;
       $('join').focus();
-      if (query.has('auto')) await ready.then(join);
       break;
     case 'answer':
       await pc?.setRemoteDescription({ type: 'answer', sdp: m.sdp });

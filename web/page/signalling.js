@@ -53,6 +53,12 @@ export class Signalling extends EventTarget {
       this.wait = 250;
       this.fresh = false;
       this.welcomed = true;
+      if (m.fresh) {
+        // The engine remembers nothing of this page: both begin to count anew.
+        this.seq = 0;
+        this.ack = 0;
+        this.out = [];
+      }
       for (const o of this.out) this.put({ ...o, ack: this.ack });
     } else if (m.seq) {
       if (m.seq !== this.ack + 1) return;

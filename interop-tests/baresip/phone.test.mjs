@@ -1,0 +1,148 @@
+// A telephone behind a PBX talks with a patient in a browser, both ways round.
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import { makeHospital, dropHospital, inHospital, endAll, until, sleep } from '../lib/net.mjs';
+import { Gateway, config } from '../lib/gateway.mjs';
+import { launch, Patient } from '../lib/page.mjs';
+import { Telephone } from '../lib/baresip.mjs';
+
+const digits = '0123456789*#ABCD';
+
+// What the route prefers, what the telephone has, and the path that must come of it.
+const cases = [
+  { number: '1001', codecs: '[PCMU]', phone: 'PCMU', path: /-> PCMU -> rewrite/ },
+  { number: '1002', codecs: '[PCMA]', phone: 'PCMA', path: /-> PCMA -> rewrite/ },
+  { number: '1003', codecs: '[opus]', phone: 'PCMU', path: /opus>PCMU|PCMU>opus/ },
+  { number: '1004', codecs: '[opus]', phone: 'PCMA', path: /opus>PCMA|PCMA>opus/ },
+  { number: '1005', codecs: '[opus]', phone: 'G722', path: /opus>G722|G722>opus/ },
+];
+
+let gateway, browser;
+
+before(async () => {
+  makeHospital();
+  const kamailio = inHospital('kamailio', ['-f', new URL('../kamailio/kamailio.cfg', import.meta.url).pathname, '-DD', '-E', '-Y', '/tmp']);
+  const routes = cases.map((c) => `  - {name: patients to ${c.number}, when: 'call.source == "browser" && call.to.user == "${c.number}"', to: [trunk:pbx], codecs: ${c.codecs}}
+  - {name: ${c.number} to patients, when: 'call.source == "pbx" && call.from.user == "${c.number}"', to: [visit], codecs: ${c.codecs}}`).join('\n');
+  gateway = await new Gateway(config({ routes })).start();
+  browser = await launch();
+  await until(() => /udp:10.77.0.2/.test(kamailio.output) || kamailio.output.includes('Listening on'), () => `kamailio: ${kamailio.output}`);
+});
+
+after(async () => {
+  await browser?.close();
+  await endAll();
+  dropHospital();
+});
+
+function sounds(what, m, floor) {
+  assert.ok(Math.abs(m.hz - 1000) <= 6, `${what}: ${m.hz} Hz`);
+  assert.ok(m.db > -20 && m.db < -8, `${what}: ${m.db} dB`);
+  if (floor) assert.ok(m.snr > floor, `${what}: signal to noise ${m.snr} dB`);
+  return `${what} ${m.hz.toFixed(0)} Hz ${m.db.toFixed(1)} dB${m.snr === undefined ? '' : ` snr ${m.snr.toFixed(1)} dB`}`;
+}
+
+async function bothHear(t, phone, patient, c) {
+  await sleep(2500);
+  t.diagnostic(sounds('the patient hears', await patient.hear()));
+  t.diagnostic(sounds('the telephone hears', phone.listen(), 15));
+  const [call] = await gateway.calls();
+  assert.equal(call.state, 'talking');
+  for (const l of call.legs) assert.match(l.media[0].path, c.path);
+}
+
+for (const c of cases) {
+  test(`a patient calls a ${c.phone} telephone with ${c.codecs} preferred`, async (t) => {
+    const phone = await new Telephone(c.number, c.phone).start(t);
+    const patient = await Patient.open(t, browser, (await gateway.invite(`sip:${c.number}@hospital`)).url);
+    await patient.reach('lobby');
+    await patient.join();
+    await patient.reach('connected');
+    await bothHear(t, phone, patient, c);
+    const began = Date.now();
+    await patient.page.click('#hangup');
+    const end = await until(() => phone.saw('CALL_CLOSED')[0], () => `the telephone to hear the end: ${phone.child.output}`);
+    assert.ok(end.at - began < 500, `hanging up took ${end.at - began} ms`);
+    t.diagnostic(`hang-up reached the telephone in ${end.at - began} ms`);
+    assert.deepEqual(patient.errors, []);
+  });
+
+  test(`a ${c.phone} telephone calls a patient with ${c.codecs} preferred`, async (t) => {
+    const phone = await new Telephone(c.number, c.phone).start(t);
+    const inv = await gateway.invite('sip:1000@hospital');
+    const patient = await Patient.open(t, browser, inv.url);
+    await patient.reach('lobby');
+    phone.command('dial', `sip:${inv.dial_code}@10.77.0.2`);
+    await patient.page.waitForSelector('#decline:visible');
+    await patient.join();
+    await patient.reach('connected');
+    await bothHear(t, phone, patient, c);
+    const began = Date.now();
+    phone.command('hangup');
+    await patient.reach('ended', 2000);
+    assert.ok(Date.now() - began < 500, `hanging up took ${Date.now() - began} ms`);
+    t.diagnostic(`hang-up reached the page in ${Date.now() - began} ms`);
+  });
+}
+
+test('each of 16 keys crosses exactly once, each way, by RFC 4733', async (t) => {
+  const phone = await new Telephone('1003', 'PCMU').start(t);
+  const patient = await Patient.open(t, browser, (await gateway.invite('sip:1003@hospital')).url);
+  await patient.reach('lobby');
+  await patient.join();
+  await patient.reach('connected');
+  await sleep(500);
+  for (const d of digits) {
+    await patient.press(d);
+    await sleep(250);
+  }
+  await until(() => phone.digits().length >= digits.length, () => `the telephone saw ${phone.digits()}`);
+  for (const d of digits) {
+    phone.command('sndcode', d);
+    await sleep(400);
+  }
+  await until(async () => (await patient.text('digits')).length >= digits.length, 'the page to show every key').catch(() => {});
+  await sleep(500);
+  assert.equal(phone.digits(), digits);
+  assert.equal(await patient.text('digits'), digits);
+});
+
+test('hold and resume: the page shows it and the call lives on', async (t) => {
+  const phone = await new Telephone('1003', 'PCMU').start(t);
+  const patient = await Patient.open(t, browser, (await gateway.invite('sip:1003@hospital')).url);
+  await patient.reach('lobby');
+  await patient.join();
+  await patient.reach('connected');
+  phone.command('hold');
+  await patient.reach('held');
+  assert.match(await patient.text('status'), /on hold/);
+  assert.equal((await gateway.calls())[0].state, 'held');
+  await sleep(1000);
+  const established = phone.saw('CALL_RTPESTAB').length;
+  phone.command('resume');
+  await patient.reach('connected');
+  await sleep(2500);
+  t.diagnostic(sounds('after resuming the patient hears', await patient.hear()));
+  // baresip 1.0 records silence after a hold, whoever it talks to; what it says of arriving packets is true.
+  assert.ok(phone.saw('CALL_RTPESTAB').length > established, 'no sound came back to the telephone');
+});
+
+test('the page is loaded again in the call and comes back; another tab is told that the link is in use', async (t) => {
+  const phone = await new Telephone('1003', 'PCMU').start(t);
+  const inv = await gateway.invite('sip:1003@hospital');
+  const patient = await Patient.open(t, browser, inv.url);
+  await patient.reach('lobby');
+  await patient.join();
+  await patient.reach('connected');
+  await sleep(1000);
+  const other = await Patient.open(t, browser, inv.url);
+  await other.page.waitForFunction(() => document.getElementById('notice').textContent.includes('in use'));
+  await other.close();
+  await patient.page.reload();
+  await patient.reach('connected');
+  await sleep(2500);
+  t.diagnostic(sounds('after the reload the patient hears', await patient.hear()));
+  t.diagnostic(sounds('after the reload the telephone hears', phone.listen(), 15));
+  assert.equal(phone.saw('CALL_CLOSED').length, 0);
+  assert.equal((await gateway.calls()).length, 1);
+});

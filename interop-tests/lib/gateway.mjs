@@ -1,0 +1,80 @@
+// The gateway under test: the real binary with a configuration of the test's.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, writeFileSync, readFileSync, existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { track, until, gatewayAddress } from './net.mjs';
+
+const binary = new URL('../../bin/sipbridge', import.meta.url).pathname;
+const token = 'interop-tests-admin-token';
+
+export class Gateway {
+  constructor(config) {
+    this.dir = mkdtempSync(join(tmpdir(), 'sipbridge-interop-'));
+    this.file = join(this.dir, 'sipbridge.yaml');
+    writeFileSync(this.file, `${config}\nstate: ${this.dir}/state\n`);
+  }
+
+  async start() {
+    this.child = track(spawn(binary, ['serve', '--config', this.file, '--log', process.env.SIPBRIDGE_LOG ?? 'info'], {
+      stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, SIPBRIDGE_ADMIN_TOKEN: token } }));
+    let code = null;
+    this.child.over.then((c) => { code = c; });
+    await until(async () => {
+      if (code !== null) throw new Error(`the gateway ended with ${code}: ${this.child.output}`);
+      return fetch('http://127.0.0.1:19090/readyz').then((r) => r.ok).catch(() => false);
+    }, () => `the gateway to be ready: ${this.child.output}`);
+    return this;
+  }
+
+  async api(method, path, body) {
+    const r = await fetch(`http://127.0.0.1:19090${path}`, { method, headers: { authorization: `Bearer ${token}` }, body: body && JSON.stringify(body) });
+    const text = await r.text();
+    if (!r.ok) throw new Error(`${method} ${path}: ${r.status} ${text}`);
+    return text ? JSON.parse(text) : null;
+  }
+
+  invite(to, name = 'Maria') {
+    return this.api('POST', '/api/v1/invites', { to, name, valid: '1h' });
+  }
+
+  calls() {
+    return this.api('GET', '/api/v1/calls');
+  }
+
+  async metric(name) {
+    const text = await (await fetch('http://127.0.0.1:19090/metrics')).text();
+    const line = text.split('\n').find((l) => l.startsWith(`${name} `) || l.startsWith(`${name}{`));
+    return line ? Number(line.split(' ').pop()) : 0;
+  }
+
+  records() {
+    const f = `${this.dir}/state/calls.jsonl`;
+    return existsSync(f) ? readFileSync(f, 'utf8').trim().split('\n').filter(Boolean).map((l) => JSON.parse(l)) : [];
+  }
+
+  async stop(signal = 'SIGTERM') {
+    this.child.kill(signal);
+    return this.child.over;
+  }
+}
+
+/** A configuration with the hospital's PBX as its trunk. */
+export function config({ routes, trunks = '', drain = '0s' }) {
+  return `site: lisbon
+drain: ${drain}
+interfaces: {pbx: {address: ${gatewayAddress}}}
+sip:
+  listen: ["udp://${gatewayAddress}:5060", "tcp://${gatewayAddress}:5060", "udp://127.0.0.1:15060"]
+media: {rtp_ports: 20000-20999, webrtc_port: 18443}
+portal: {listen: "127.0.0.1:18080", public_url: "http://127.0.0.1:18080"}
+admin: {listen: "127.0.0.1:19090"}
+trunks:
+  pbx: {address: "sip:10.77.0.2:5060", accept_from: [10.77.0.0/24], interface: pbx}
+  ward: {address: "sip:10.77.0.4:5060", interface: pbx, dtmf: info}
+  lab: {address: "sip:127.0.0.1:15099"}
+${trunks}
+routes:
+${routes}
+`;
+}

@@ -1,0 +1,62 @@
+// The hospital's network: a namespace with its own link to the gateway. The
+// gateway is 10.77.0.1; Kamailio is 10.77.0.2; baresip is 10.77.0.3; SIPp, a ward
+// whose telephones send digits by INFO, is 10.77.0.4.
+import { execFileSync, spawn } from 'node:child_process';
+
+export const gatewayAddress = '10.77.0.1';
+const ns = `sbhosp${process.pid}`;
+const link = `sbh${process.pid % 100000}`;
+
+const ip = (...args) => execFileSync('ip', args, { stdio: 'pipe' });
+
+export function makeHospital() {
+  ip('netns', 'add', ns);
+  ip('link', 'add', link, 'type', 'veth', 'peer', 'name', 'hosp0', 'netns', ns);
+  ip('addr', 'add', '10.77.0.1/24', 'dev', link);
+  ip('link', 'set', link, 'up');
+  ip('-n', ns, 'addr', 'add', '10.77.0.2/24', 'dev', 'hosp0');
+  ip('-n', ns, 'addr', 'add', '10.77.0.3/24', 'dev', 'hosp0');
+  ip('-n', ns, 'addr', 'add', '10.77.0.4/24', 'dev', 'hosp0');
+  ip('-n', ns, 'link', 'set', 'hosp0', 'up');
+  ip('-n', ns, 'link', 'set', 'lo', 'up');
+}
+
+export function dropHospital() {
+  ip('netns', 'del', ns);
+}
+
+/** Starts a program inside the hospital. */
+export function inHospital(command, args, options = {}) {
+  return track(spawn('ip', ['netns', 'exec', ns, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...options }), true);
+}
+
+const running = new Set();
+
+/** Remembers a child so that it is ended with the tests. */
+export function track(child, group = false) {
+  child.output = '';
+  child.end = (signal = 'SIGKILL') => { try { process.kill(group ? -child.pid : child.pid, signal); } catch { /* it is over */ } };
+  child.stdout?.on('data', (d) => { child.output += d; });
+  child.stderr?.on('data', (d) => { child.output += d; });
+  running.add(child);
+  child.over = new Promise((resolve) => child.on('exit', (code, signal) => { running.delete(child); resolve(code ?? signal); }));
+  return child;
+}
+
+export async function endAll() {
+  for (const c of running) c.end();
+  await Promise.all([...running].map((c) => c.over));
+}
+
+/** Waits until f returns something true. */
+export async function until(f, what, ms = 10000) {
+  const end = Date.now() + ms;
+  for (;;) {
+    const v = await f();
+    if (v) return v;
+    if (Date.now() > end) throw new Error(`waited ${ms} ms in vain: ${typeof what === 'function' ? what() : what}`);
+    await new Promise((r) => setTimeout(r, 20));
+  }
+}
+
+export const sleep = (ms) => new Promise((r) => setTimeout(r, ms));

@@ -1,0 +1,81 @@
+// The patient: the real page in a real Chromium whose microphone plays a tone.
+import { chromium } from 'playwright-core';
+import { execFileSync } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+  '--disable-sync', '--disable-features=OptimizationHints', '--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required'];
+
+/** A tone as a WAV file: 1 kHz, a third of full scale. */
+export function tone(rate, channels = 1, seconds = 120) {
+  const f = join(tmpdir(), `sipbridge-tone-${rate}-${channels}.wav`);
+  execFileSync('sox', ['-n', '-r', String(rate), '-c', String(channels), '-b', '16', f, 'synth', String(seconds), 'sine', '1000', 'vol', '0.33']);
+  return f;
+}
+
+export const launch = (...more) => chromium.launch({ executablePath: '/usr/bin/chromium',
+  args: [...flags, '--use-fake-ui-for-media-stream', `--use-file-for-fake-audio-capture=${tone(48000)}`, ...more] });
+
+export class Patient {
+  constructor(page) {
+    this.page = page;
+    this.errors = [];
+    page.on('pageerror', (e) => this.errors.push(String(e)));
+  }
+
+  static async open(t, browser, url, options = 'plain&lang=en') {
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const p = new Patient(await context.newPage());
+    await p.page.goto(`${url}?${options}`);
+    return p;
+  }
+
+  state() {
+    return this.page.evaluate(() => document.body.dataset.callState);
+  }
+
+  async reach(state, ms = 15000) {
+    try {
+      await this.page.waitForFunction((s) => document.body.dataset.callState === s, state, { timeout: ms, polling: 20 });
+    } catch {
+      throw new Error(`the page is ${await this.state()}, not ${state}: ${await this.page.innerText('main')}`);
+    }
+  }
+
+  text(id) {
+    return this.page.evaluate((i) => document.getElementById(i).textContent, id);
+  }
+
+  async join() {
+    await this.page.click('#join:enabled');
+  }
+
+  async press(digit) {
+    await this.page.click(`button[data-digit="${digit}"]`);
+  }
+
+  /** What comes out of the page's loudspeaker: the strongest frequency and its level. */
+  async hear() {
+    return this.page.evaluate(async () => {
+      const context = new AudioContext();
+      const analyser = context.createAnalyser();
+      analyser.fftSize = 16384;
+      context.createMediaStreamSource(document.getElementById('remote-audio').srcObject).connect(analyser);
+      await new Promise((r) => setTimeout(r, 1000));
+      const f = new Float32Array(analyser.frequencyBinCount);
+      analyser.getFloatFrequencyData(f);
+      const t = new Float32Array(analyser.fftSize);
+      analyser.getFloatTimeDomainData(t);
+      const hz = f.indexOf(Math.max(...f)) * context.sampleRate / analyser.fftSize;
+      const rms = Math.sqrt(t.reduce((a, x) => a + x * x, 0) / t.length);
+      await context.close();
+      return { hz, db: 20 * Math.log10(rms || 1e-9) };
+    });
+  }
+
+  close() {
+    return this.page.context().close();
+  }
+}
