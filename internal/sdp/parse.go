@@ -49,7 +49,7 @@ func Parse(b []byte) (*Description, error) {
 	if len(b) > MaxSize {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(b))
 	}
-	clean, err := tidy(b)
+	clean, media, err := tidy(b)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +60,8 @@ func Parse(b []byte) (*Description, error) {
 	d := &Description{User: raw.Origin.Username, ID: raw.Origin.SessionID, Version: raw.Origin.SessionVersion}
 	d.Addr = address(raw.ConnectionInformation)
 	sessionDirection := attributeDirection(raw.Attributes, SendRecv)
-	for _, m := range raw.MediaDescriptions {
-		l, err := line(m, sessionDirection)
+	for i, m := range raw.MediaDescriptions {
+		l, err := line(media[i], m, sessionDirection)
 		if err != nil {
 			return nil, err
 		}
@@ -82,8 +82,9 @@ func Parse(b []byte) (*Description, error) {
 const order = "vosiuepcbtrzka"
 
 // tidy puts the session's lines into the order the grammar wants and supplies
-// those it demands.
-func tidy(b []byte) ([]byte, error) {
+// those it demands. The m= lines come back apart: the library refuses media and
+// protocols that it does not know, and one such line must not fail a call.
+func tidy(b []byte) (clean []byte, mlines []string, err error) {
 	head := map[byte][]string{}
 	var body []string
 	media := 0
@@ -94,14 +95,15 @@ func tidy(b []byte) ([]byte, error) {
 			continue
 		}
 		if n++; n > maxLines {
-			return nil, fmt.Errorf("%w: more than %d lines", ErrTooLarge, maxLines)
+			return nil, nil, fmt.Errorf("%w: more than %d lines", ErrTooLarge, maxLines)
 		}
 		switch {
 		case l[0] == 'm':
 			if media++; media > MaxMedia {
-				return nil, fmt.Errorf("%w: more than %d m= lines", ErrTooLarge, MaxMedia)
+				return nil, nil, fmt.Errorf("%w: more than %d m= lines", ErrTooLarge, MaxMedia)
 			}
-			body = append(body, l)
+			mlines = append(mlines, l[2:])
+			body = append(body, "m=audio 9 RTP/AVP 0")
 		case media == 0:
 			head[l[0]] = append(head[l[0]], l)
 		case strings.IndexByte("icbka", l[0]) >= 0:
@@ -109,7 +111,7 @@ func tidy(b []byte) ([]byte, error) {
 		}
 	}
 	if media == 0 {
-		return nil, fmt.Errorf("%w: no m= line", ErrSyntax)
+		return nil, nil, fmt.Errorf("%w: no m= line", ErrSyntax)
 	}
 	var out bytes.Buffer
 	for _, t := range []byte(order) {
@@ -134,7 +136,7 @@ func tidy(b []byte) ([]byte, error) {
 		}
 	}
 	section(body, &out)
-	return out.Bytes(), nil
+	return out.Bytes(), mlines, nil
 }
 
 // section writes the m= sections with each section's c= before its a= lines.
@@ -156,18 +158,30 @@ func section(body []string, out *bytes.Buffer) {
 	}
 }
 
-func line(m *psdp.MediaDescription, dir Direction) (Line, error) {
+// line reads one m= section: its first line, and what the library made of the
+// others.
+func line(first string, m *psdp.MediaDescription, dir Direction) (Line, error) {
 	var l Line
-	l.Kind = Kind(m.MediaName.Media)
-	l.Transport.Port = m.MediaName.Port.Value
-	l.Transport.Protocol = strings.Join(m.MediaName.Protos, "/")
-	l.Transport.Formats = strings.Join(m.MediaName.Formats, " ")
+	parts := strings.Fields(first)
+	if len(parts) < 4 {
+		return l, fmt.Errorf("%w: m=%.40q", ErrSyntax, first)
+	}
+	port, _, _ := strings.Cut(parts[1], "/")
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return l, fmt.Errorf("%w: m=%.40q", ErrSyntax, first)
+	}
+	list := parts[3:]
+	if len(list) > maxFormats {
+		return l, fmt.Errorf("%w: more than %d formats on a line", ErrTooLarge, maxFormats)
+	}
+	l.Kind = Kind(strings.ToLower(parts[0]))
+	l.Transport.Port = int(n)
+	l.Transport.Protocol = parts[2]
+	l.Transport.Formats = strings.Join(list, " ")
 	l.Transport.Addr = address(m.ConnectionInformation)
 	l.Refused = l.Transport.Port == 0
 	l.Direction = attributeDirection(m.Attributes, dir)
-	if len(m.MediaName.Formats) > maxFormats {
-		return l, fmt.Errorf("%w: more than %d formats on a line", ErrTooLarge, maxFormats)
-	}
 	for _, a := range m.Attributes {
 		switch a.Key {
 		case "content":
@@ -186,14 +200,14 @@ func line(m *psdp.MediaDescription, dir Direction) (Line, error) {
 		}
 	}
 	if strings.Contains(l.Transport.Protocol, "RTP/") {
-		l.Formats = formats(m)
+		l.Formats = formats(list, m)
 	}
 	return l, nil
 }
 
-func formats(m *psdp.MediaDescription) []Format {
+func formats(list []string, m *psdp.MediaDescription) []Format {
 	var out []Format
-	for _, s := range m.MediaName.Formats {
+	for _, s := range list {
 		pt, err := strconv.ParseUint(s, 10, 7)
 		if err != nil {
 			continue

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sipbridge/sipbridge/internal/config"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestReferenceIsWhatDescribePrints(t *testing.T) {
+	const file = "../../configs/reference.yaml"
+	if *update {
+		if err := os.WriteFile(file, []byte(reference()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(b) != reference() {
+		t.Errorf("%s is not what sipbridge describe prints; run go test ./cmd/sipbridge -update", file)
+	}
+	if _, _, faults, err := load(file); err != nil || len(faults) > 0 {
+		t.Errorf("the reference has faults: %v %v", err, faults)
+	}
+}
+
+func TestExamplesHaveNoFault(t *testing.T) {
+	files, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%v: %v", files, err)
+	}
+	for _, f := range files {
+		if _, _, faults, err := load(f); err != nil || len(faults) > 0 {
+			t.Errorf("%s: %v %v", f, err, faults)
+		}
+	}
+}
+
+func TestEveryFaultIsNamedAtOnceWithItsPlace(t *testing.T) {
+	for _, c := range []struct{ name, file, want string }{
+		{"an unknown setting names the nearest", "sitee: x\n", `1:1: there is no setting "sitee" here; write site`},
+		{"a wrong type", "drain: soon\n", "1:8: a length of time is wanted here; write a number with its unit, as in 30s, 5m or 2h"},
+		{"a setting twice", "site: a\nsite: b\n", `2:1: "site" is set twice; keep one`},
+		{"no YAML", "site: [\n", "this is not YAML"},
+		{"an alias", "site: &a x\nrole: *a\n", "aliases are not read"},
+		{"a type error in a condition is found at its column", "trunks: {pbx: {address: 'sip:10.0.0.1'}}\nroutes:\n  - name: r\n    when: call.sauce == \"x\"\n    to: [visit]\n", "4:15: undefined field 'sauce'"},
+		{"a condition that is no condition", "routes: [{name: r, when: call.source, to: [visit]}]\n", "not true or false but string"},
+		{"a trunk that is not there", "routes: [{name: r, to: ['trunk:nobody/1']}]\n", `1:25: no trunk is named "nobody"`},
+		{"a codec that is not there", "routes: [{name: r, to: [visit], codecs: [mp3]}]\n", `no codec is named "mp3"`},
+		{"two trunks with one network", "trunks:\n  a: {address: 'sip:10.0.0.1', accept_from: [10.0.0.0/24]}\n  b: {address: 'sip:10.0.0.2', accept_from: [10.0.0.0/24]}\n", "accepts from the same network"},
+		{"TLS is not built", "sip: {listen: ['tls://0.0.0.0:5061']}\n", "tls is not built yet"},
+		{"SRTP is not built", "trunks: {a: {address: 'sip:10.0.0.1', srtp: required}}\n", "not built yet"},
+		{"a role that is not built", "role: portal\n", `the role "portal" is not built yet`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := defaults()
+			doc := config.Parse("f.yaml", []byte(c.file), &cfg)
+			check(&cfg, doc)
+			var all []string
+			for _, f := range doc.Faults() {
+				all = append(all, f.String())
+			}
+			if !strings.Contains(strings.Join(all, "\n"), c.want) {
+				t.Errorf("faults:\n%s\nwant %q", strings.Join(all, "\n"), c.want)
+			}
+		})
+	}
+	cfg := defaults()
+	doc := config.Parse("f.yaml", []byte("sitee: x\ndrain: soon\nrole: portal\n"), &cfg)
+	check(&cfg, doc)
+	if n := len(doc.Faults()); n != 3 {
+		t.Errorf("%d faults, want all 3 at once: %v", n, doc.Faults())
+	}
+}
+
+// FuzzConfiguration: no file crashes the loader, and every fault has a place.
+func FuzzConfiguration(f *testing.F) {
+	f.Add([]byte(reference()))
+	f.Add([]byte("routes: [{when: '('}]\ntrunks: {a: {address: 'sip:x@y;z=['}}\n"))
+	f.Add([]byte("a: &x [*x]\n? {b: c}\n: d\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		cfg := defaults()
+		doc := config.Parse("f.yaml", b, &cfg)
+		check(&cfg, doc)
+		for _, fault := range doc.Faults() {
+			if fault.Line < 1 || fault.Col < 1 || fault.What == "" {
+				t.Errorf("%+v", fault)
+			}
+		}
+	})
+}

@@ -1,0 +1,323 @@
+package media
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/pion/rtp"
+	"go.uber.org/goleak"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
+	"github.com/sipbridge/sipbridge/internal/transcode"
+	"github.com/sipbridge/sipbridge/internal/transcode/dtmf"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+func codec(name string) sdp.Format {
+	for _, c := range transcode.Codecs {
+		if c.Name == name {
+			return c.Format
+		}
+	}
+	panic(name)
+}
+
+// sent is one packet that reached the far socket.
+type sent struct {
+	rtp.Header
+	payload []byte
+}
+
+// wire keeps what a stream sends.
+type wire struct{ got []sent }
+
+func (w *wire) transmit(h *rtp.Header, raw []byte) error {
+	w.got = append(w.got, sent{*h, append([]byte(nil), raw[Headroom:]...)})
+	return nil
+}
+
+// pair is a source that speaks one codec and a destination that wants another.
+func pair(from, to sdp.Format, events ...sdp.Format) (*Stream, *Stream, *wire, *[]dtmf.Digit) {
+	var digits []dtmf.Digit
+	src := newStream("rtp", func(d dtmf.Digit) { digits = append(digits, d) })
+	src.agreed.Store(&Agreed{Send: from, Receive: append([]sdp.Format{from}, events...), Direction: sdp.SendRecv})
+	dst := newStream("srtp", nil)
+	w := new(wire)
+	var below transmitter = w
+	dst.below.Store(&below)
+	a := &Agreed{Send: to, Receive: []sdp.Format{to}, Direction: sdp.SendRecv, PTime: 20 * time.Millisecond}
+	if len(events) > 0 {
+		a.Events = []sdp.Format{event48k(110), event8k(126)}
+	}
+	dst.agreed.Store(a)
+	src.Forward(NewPath(src, dst))
+	return src, dst, w, &digits
+}
+
+func packet(pt uint8, seq uint16, ts uint32, payload []byte) *Packet {
+	return &Packet{PT: pt, Seq: seq, TS: ts, SSRC: 7, Raw: append(make([]byte, Headroom), payload...)}
+}
+
+func TestPassthroughKeepsGapsAndOrder(t *testing.T) {
+	src, _, w, _ := pair(codec("PCMU"), codec("PCMU"))
+	for _, seq := range []uint16{65534, 65535, 2, 1, 2, 3} { // 0 is lost, 1 is late, 2 comes twice
+		src.receive(packet(0, seq, uint32(seq)*160, []byte{1, 2, 3}))
+	}
+	if len(w.got) != 6 && len(w.got) != 5 {
+		t.Fatalf("%d packets", len(w.got))
+	}
+	first := w.got[0]
+	if !first.Marker || w.got[1].Marker {
+		t.Error("the first packet, and only that, begins a talk spurt")
+	}
+	for i, want := range []uint16{0, 1, 4, 3} {
+		if d := w.got[i].SequenceNumber - first.SequenceNumber; d != want {
+			t.Errorf("packet %d went out %d after the first, want %d", i, d, want)
+		}
+	}
+	if src.Stats().Lost != 0 && src.Stats().Lost != 1 {
+		t.Errorf("lost %d", src.Stats().Lost)
+	}
+}
+
+func TestTranscodingKeepsTimeThroughLoss(t *testing.T) {
+	src, _, w, _ := pair(codec("PCMU"), codec("opus"))
+	frame := make([]byte, 160)
+	for _, n := range []uint16{0, 1, 2, 5, 6} {
+		src.receive(packet(0, n, uint32(n)*160, frame))
+	}
+	if len(w.got) != 5 {
+		t.Fatalf("%d packets", len(w.got))
+	}
+	for i, want := range []uint32{0, 960, 1920, 4800, 5760} {
+		if d := w.got[i].Timestamp - w.got[0].Timestamp; d != want {
+			t.Errorf("packet %d is stamped %d after the first, want %d", i, d, want)
+		}
+		if d := w.got[i].SequenceNumber - w.got[0].SequenceNumber; int(d) != i {
+			t.Errorf("packet %d has sequence %d", i, d)
+		}
+	}
+	src.receive(packet(0, 4, 640, frame))
+	if len(w.got) != 5 || src.Stats().Late != 1 {
+		t.Errorf("a late packet was not dropped and counted: %d packets, %d late", len(w.got), src.Stats().Late)
+	}
+}
+
+func TestEachKeyIsHeardOnceAndRescaled(t *testing.T) {
+	src, _, w, digits := pair(codec("PCMU"), codec("opus"), event8k(101))
+	seq := uint16(0)
+	press := func(d dtmf.Digit, ts uint32, packets ...dtmf.Event) {
+		for _, e := range packets {
+			e.Code = d.Code()
+			var b [dtmf.EventSize]byte
+			e.Put(b[:])
+			seq++
+			src.receive(packet(101, seq, ts, b[:]))
+		}
+	}
+	press('5', 1000, dtmf.Event{Duration: 160}, dtmf.Event{Duration: 320}, dtmf.Event{Duration: 480, End: true}, dtmf.Event{Duration: 480, End: true})
+	press('5', 3000, dtmf.Event{Duration: 160}, dtmf.Event{Duration: 320, End: true})
+	press('5', 1000, dtmf.Event{Duration: 480, End: true}) // late: it is over
+	press('#', 5000, dtmf.Event{Duration: 480, End: true}, dtmf.Event{Duration: 480, End: true}) // the beginning was lost
+	if len(*digits) != 3 || (*digits)[0] != '5' || (*digits)[1] != '5' || (*digits)[2] != '#' {
+		t.Fatalf("%d digits", len(*digits))
+	}
+	var stamps []uint32
+	begun := map[uint32]bool{}
+	for _, p := range w.got {
+		var e dtmf.Event
+		if err := e.Parse(p.payload); err != nil || p.PayloadType != 110 {
+			t.Fatalf("%+v %v", p.Header, err)
+		}
+		if len(stamps) == 0 || stamps[len(stamps)-1] != p.Timestamp {
+			stamps = append(stamps, p.Timestamp)
+		}
+		if e.End && !begun[p.Timestamp] {
+			t.Error("a press ends that never began")
+		}
+		begun[p.Timestamp] = begun[p.Timestamp] || !e.End
+		if e.Duration%6 != 0 {
+			t.Errorf("duration %d is not rescaled to 48000", e.Duration)
+		}
+	}
+	if len(stamps) != 3 {
+		t.Errorf("%d presses went out, want 3", len(stamps))
+	}
+}
+
+func TestPathPrintsItself(t *testing.T) {
+	src, dst, _, _ := pair(codec("PCMU"), codec("opus"), event8k(101))
+	p := NewPath(src, dst)
+	if got := p.String(); got != "dtmf 101>110 -> PCMU>opus -> rewrite -> srtp" {
+		t.Error(got)
+	}
+	dst.agreed.Store(&Agreed{Send: codec("PCMU"), Direction: sdp.SendRecv})
+	p.WriteRTP(packet(0, 1, 1, []byte{1}))
+	if got := p.String(); got != "PCMU -> rewrite -> srtp" {
+		t.Errorf("after renegotiating: %s", got)
+	}
+}
+
+func TestNothingIsAllocatedPerPacket(t *testing.T) {
+	for _, pair2 := range [][2]string{{"PCMU", "PCMU"}, {"PCMU", "opus"}, {"opus", "PCMU"}, {"PCMU", "G722"}} {
+		from, to := codec(pair2[0]), codec(pair2[1])
+		src, dst, _, _ := pair(from, to)
+		var below transmitter = discard{}
+		dst.below.Store(&below)
+		pkt := voice(from)
+		if n := testing.AllocsPerRun(200, func() {
+			pkt.Seq++
+			pkt.TS += uint32(from.Clock / 50)
+			src.receive(pkt)
+		}); n != 0 {
+			t.Errorf("%v: %v allocations a packet", pair2, n)
+		}
+	}
+}
+
+type discard struct{}
+
+func (discard) transmit(*rtp.Header, []byte) error { return nil }
+
+// voice is 20 ms of something in a codec.
+func voice(f sdp.Format) *Packet {
+	c, _ := transcode.Find(f)
+	rate := c.Rate
+	if rate == 0 {
+		rate = 8000
+	}
+	e, err := c.NewEncoder(rate)
+	if err != nil {
+		panic(err)
+	}
+	pcm := make([]int16, rate/50)
+	for i := range pcm {
+		pcm[i] = int16(i * 37)
+	}
+	var buf [transcode.MaxPayload]byte
+	n, err := e.Encode(buf[:], pcm)
+	if err != nil {
+		panic(err)
+	}
+	return packet(f.PT, 0, 0, buf[:n])
+}
+
+func BenchmarkPath(b *testing.B) {
+	for _, pair2 := range [][2]string{{"PCMU", "PCMU"}, {"PCMU", "opus"}, {"opus", "PCMU"}} {
+		b.Run(pair2[0]+"_"+pair2[1], func(b *testing.B) {
+			from := codec(pair2[0])
+			src, dst, _, _ := pair(from, codec(pair2[1]))
+			var below transmitter = discard{}
+			dst.below.Store(&below)
+			pkt := voice(from)
+			b.ReportAllocs()
+			for b.Loop() {
+				pkt.Seq++
+				pkt.TS += uint32(from.Clock / 50)
+				src.receive(pkt)
+			}
+		})
+	}
+}
+
+func TestPortsRestBeforeTheyAreUsedAgain(t *testing.T) {
+	p, err := NewPool(47000, 47003, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := p.take()
+	p.give(first)
+	second, _ := p.take()
+	if first == second {
+		t.Error("a port was used again without a rest")
+	}
+	if _, ok := p.take(); ok {
+		t.Error("a resting port was handed out")
+	}
+}
+
+func plain(t *testing.T, pool *Pool) *Plain {
+	t.Helper()
+	p, err := NewPlain(PlainConfig{Pool: pool, Listen: loopback, Events: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func TestAStrangersPacketsAreDroppedAndCounted(t *testing.T) {
+	pool, _ := NewPool(47100, 47199, time.Second)
+	p := plain(t, pool)
+	peer, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	stranger, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	d := sdp.Description{Addr: loopback, Lines: []sdp.Line{{Media: sdp.Media{Kind: sdp.Audio, Formats: []sdp.Format{codec("PCMU")}},
+		Transport: sdp.Transport{Port: peer.LocalAddr().(*net.UDPAddr).Port}}}}
+	if _, err := p.SetOffer(d.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Answer(context.Background(), sdp.Session{}); err != nil {
+		t.Fatal(err)
+	}
+	to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: p.port}
+	send := func(c *net.UDPConn, seq uint16, size int) {
+		b := make([]byte, 12+size)
+		b[0] = 0x80
+		binary.BigEndian.PutUint16(b[2:], seq)
+		if _, err := c.WriteToUDP(b, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait := func(what string, f func(Stats) bool) {
+		t.Helper()
+		for range 500 {
+			if f(p.stream.Stats()) {
+				return
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+		t.Fatalf("%s: %+v", what, p.stream.Stats())
+	}
+	send(peer, 1, 160)
+	wait("the peer is heard", func(s Stats) bool { return s.Received == 1 })
+	for i := range uint16(20) {
+		send(stranger, i, 160)
+	}
+	wait("the stranger is counted", func(s Stats) bool { return s.Strangers == 20 && s.Received == 1 })
+	// Wild sizes from the peer itself.
+	if _, err := peer.WriteToUDP([]byte{0x80}, to); err != nil {
+		t.Fatal(err)
+	}
+	send(peer, 2, 0)
+	send(peer, 3, 1500)
+	send(peer, 4, 160)
+	wait("the peer is heard still", func(s Stats) bool { return s.Received == 4 && s.Malformed == 1 })
+}
+
+// FuzzRTP: no datagram makes the parser read outside itself.
+func FuzzRTP(f *testing.F) {
+	f.Add([]byte{0x80, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 9})
+	f.Add([]byte{0xbf, 0xff, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p Packet
+		if off, size, ok := parseRTP(&p, b); ok && (off < 12 || size < 0 || off+size > len(b)) {
+			t.Fatalf("payload at %d of %d in %d bytes", off, size, len(b))
+		}
+	})
+}
