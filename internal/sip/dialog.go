@@ -37,7 +37,10 @@ func (l *Leg) request(m sipmsg.RequestMethod) *sipmsg.Request {
 // state is the dialog as it stands. It needs mu.
 func (l *Leg) state() DialogState {
 	d := DialogState{CallID: l.callID, LocalTag: l.localTag, RemoteTag: l.remoteTag, LocalURI: l.localURI, RemoteURI: l.remoteURI,
-		Target: l.target.String(), CSeq: l.cseq, Trunk: l.t.name}
+		Target: l.target.String(), CSeq: l.cseq, Trunk: l.t.name, Network: l.network}
+	if l.uas && l.network == "TCP" && len(l.routes) == 0 {
+		d.Connection = l.invite.Source()
+	}
 	for _, r := range l.routes {
 		d.Routes = append(d.Routes, r.String())
 	}
@@ -59,7 +62,10 @@ func (s *Server) inDialog(t *trunk, m sipmsg.RequestMethod, d DialogState) *sipm
 		}
 		req.AppendHeader(&sipmsg.RouteHeader{Address: u})
 	}
-	s.address(t, req, next)
+	s.address(t, req, next, d.Network)
+	if d.Connection != "" && req.Transport() == "TCP" {
+		req.SetDestination(d.Connection)
+	}
 	from := &sipmsg.FromHeader{Params: sipmsg.NewParams()}
 	sipmsg.ParseUri(d.LocalURI, &from.Address)
 	from.Params.Add("tag", d.LocalTag)
@@ -84,9 +90,10 @@ func (s *Server) complete(req *sipmsg.Request, from *sipmsg.FromHeader, to *sipm
 	req.SetBody(nil)
 }
 
-// address sets where a request goes and the Via it comes back by.
-func (s *Server) address(t *trunk, req *sipmsg.Request, next sipmsg.Uri) {
-	network := t.net
+// address sets where a request goes and the Via it comes back by. A next hop
+// that names no transport is reached by network: RFC 3261 §18.1.1 would say UDP,
+// but a telephone that called over TCP wants its BYE there.
+func (s *Server) address(t *trunk, req *sipmsg.Request, next sipmsg.Uri, network string) {
 	if v, ok := next.UriParams.Get("transport"); ok && v != "" {
 		network = strings.ToUpper(v)
 	}

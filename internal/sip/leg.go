@@ -52,6 +52,7 @@ type Leg struct {
 	query   policy.Query
 	peer    string
 	session string // Session-ID
+	network string // "UDP" or "TCP": what the dialog was begun over
 	digits  chan call.Info
 
 	callID, localTag    string
@@ -325,9 +326,9 @@ const nilID = "00000000000000000000000000000000"
 
 // contact is where the peer finds us in this dialog.
 func (l *Leg) contact() *sipmsg.ContactHeader {
-	local, _ := l.s.local(l.t, l.t.net)
+	local, _ := l.s.local(l.t, l.network)
 	u := sipmsg.Uri{Scheme: "sip", Host: host(local.Addr()), Port: int(local.Port())}
-	if l.t.net == "TCP" {
+	if l.network == "TCP" {
 		u.UriParams = sipmsg.NewParams()
 		u.UriParams.Add("transport", "tcp")
 	}

@@ -61,6 +61,8 @@ type DialogState struct {
 	Routes                      []string
 	CSeq                        uint32
 	Trunk                       string
+	Network                     string // "UDP" or "TCP"
+	Connection                  string // the address a TCP peer called from: its connection is used again
 }
 
 // Server is the SIP front.

@@ -32,6 +32,7 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	}
 	l := s.newLeg(t, false, ep)
 	l.peer = t.name + "/" + to.Number
+	l.network = t.net
 	l.callID = randomHex(16)
 	l.localTag = randomHex(8)
 	l.session = facts.SessionID
@@ -46,7 +47,7 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	l.target = recipient
 
 	req := sipmsg.NewRequest(sipmsg.INVITE, recipient)
-	s.address(t, req, t.uri)
+	s.address(t, req, t.uri, t.net)
 	req.SetDestination(t.addr.String())
 	s.complete(req, from, &sipmsg.ToHeader{Address: toURI, Params: sipmsg.NewParams()}, l.callID, 1, facts.Hops)
 	req.AppendHeader(l.contact())

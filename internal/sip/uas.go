@@ -28,6 +28,7 @@ func (s *Server) incoming(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransac
 	l.query = query(t, req)
 	l.peer = t.name + " " + l.query.Call.From.URI()
 	l.invite, l.tx = req, tx
+	l.network = sipmsg.NetworkToUpper(req.Transport())
 	l.callID = req.CallID().Value()
 	l.localTag = randomHex(8)
 	l.remoteTag, _ = req.From().Params.Get("tag")

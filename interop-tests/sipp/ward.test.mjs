@@ -31,11 +31,11 @@ async function passes(child) {
 }
 
 /** A telephone calls a patient who answers. */
-async function answered(t, scenario) {
+async function answered(t, scenario, extra = []) {
   const inv = await gateway.invite('sip:1000@hospital');
   const patient = await Patient.open(t, browser, inv.url);
   await patient.reach('lobby');
-  const phone = sipp(scenario, { service: inv.dial_code });
+  const phone = sipp(scenario, { service: inv.dial_code, extra });
   await patient.page.waitForSelector('#decline:visible');
   await patient.join();
   await patient.reach('connected');
@@ -61,10 +61,19 @@ test('keys by INFO cross both ways, each exactly once, and one Session-ID names 
   assert.equal(record.route, 'telephones to patients');
 });
 
-test('a call without an offer, and a re-INVITE without one', async (t) => {
-  const { phone, patient } = await answered(t, 'uac-offerless.xml');
+for (const [transport, flag] of [['UDP', 'u1'], ['TCP', 't1']]) {
+  test(`a call without an offer, and a re-INVITE without one, over ${transport}`, async (t) => {
+    const { phone, patient } = await answered(t, 'uac-offerless.xml', ['-t', flag]);
+    await passes(phone);
+    await patient.reach('ended');
+  });
+}
+
+test('the patient hangs up on a telephone that called over TCP', async (t) => {
+  const { phone, patient } = await answered(t, 'uac-until-bye.xml', ['-t', 't1']);
+  await sleep(500);
+  await patient.page.click('#hangup');
   await passes(phone);
-  await patient.reach('ended');
 });
 
 test('holds are answered with their true direction; what cannot be met is refused and the call lives on', async (t) => {
