@@ -47,3 +47,4 @@ fuzz: build-tools
 
 bench: test-tools build
 	go test -run '^$$' -bench . -benchmem ./internal/media ./internal/transcode ./internal/policy
+	node interop-tests/load/bench.mjs

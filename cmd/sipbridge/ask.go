@@ -33,7 +33,7 @@ var routeCommand = &cli.Command{
 		if c.String("config") == "" || c.String("to") == "" {
 			return cli.Exit("route wants --config FILE and --to URI", exitUsage)
 		}
-		_, p, faults, err := load(c.String("config"))
+		_, p, faults, err := loadFile(c.String("config"))
 		if err != nil {
 			return err
 		}
@@ -165,7 +165,7 @@ func ask(c *cli.Context, method, path string, body, into any) error {
 func whereToAsk(c *cli.Context) (base, token string, err error) {
 	cfg := defaults()
 	if f := c.String("config"); f != "" {
-		if cfg, _, _, err = load(f); err != nil {
+		if cfg, _, _, err = loadFile(f); err != nil {
 			return "", "", err
 		}
 	}

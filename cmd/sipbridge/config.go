@@ -56,9 +56,9 @@ func defaults() Configuration {
 	}
 }
 
-// load reads and checks a file. What compiles is returned even where other
+// loadFile reads and checks a file. What compiles is returned even where other
 // faults stand beside it.
-func load(file string) (Configuration, *policy.Policy, []config.Fault, error) {
+func loadFile(file string) (Configuration, *policy.Policy, []config.Fault, error) {
 	c := defaults()
 	doc, err := config.Load(file, &c)
 	if err != nil {

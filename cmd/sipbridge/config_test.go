@@ -26,7 +26,7 @@ func TestReferenceIsWhatDescribePrints(t *testing.T) {
 	if string(b) != reference() {
 		t.Errorf("%s is not what sipbridge describe prints; run go test ./cmd/sipbridge -update", file)
 	}
-	if _, _, faults, err := load(file); err != nil || len(faults) > 0 {
+	if _, _, faults, err := loadFile(file); err != nil || len(faults) > 0 {
 		t.Errorf("the reference has faults: %v %v", err, faults)
 	}
 }
@@ -37,7 +37,7 @@ func TestExamplesHaveNoFault(t *testing.T) {
 		t.Fatalf("%v: %v", files, err)
 	}
 	for _, f := range files {
-		if _, _, faults, err := load(f); err != nil || len(faults) > 0 {
+		if _, _, faults, err := loadFile(f); err != nil || len(faults) > 0 {
 			t.Errorf("%s: %v %v", f, err, faults)
 		}
 	}

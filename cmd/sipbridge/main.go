@@ -30,7 +30,7 @@ func main() {
 	app := &cli.App{
 		Name:           "sipbridge",
 		Usage:          "a gateway between SIP telephones and browsers",
-		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand},
+		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand, loadCommand},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return cli.Exit(err.Error(), exitUsage) },
 	}
@@ -63,7 +63,7 @@ var serveCommand = &cli.Command{
 		if c.String("config") == "" {
 			return cli.Exit("serve wants --config FILE", exitUsage)
 		}
-		cfg, p, faults, err := load(c.String("config"))
+		cfg, p, faults, err := loadFile(c.String("config"))
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ var checkCommand = &cli.Command{
 		if c.String("config") == "" {
 			return cli.Exit("check wants --config FILE", exitUsage)
 		}
-		_, _, faults, err := load(c.String("config"))
+		_, _, faults, err := loadFile(c.String("config"))
 		if err != nil {
 			return err
 		}

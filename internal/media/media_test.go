@@ -125,7 +125,7 @@ func TestEachKeyIsHeardOnceAndRescaled(t *testing.T) {
 	}
 	press('5', 1000, dtmf.Event{Duration: 160}, dtmf.Event{Duration: 320}, dtmf.Event{Duration: 480, End: true}, dtmf.Event{Duration: 480, End: true})
 	press('5', 3000, dtmf.Event{Duration: 160}, dtmf.Event{Duration: 320, End: true})
-	press('5', 1000, dtmf.Event{Duration: 480, End: true}) // late: it is over
+	press('5', 1000, dtmf.Event{Duration: 480, End: true})                                       // late: it is over
 	press('#', 5000, dtmf.Event{Duration: 480, End: true}, dtmf.Event{Duration: 480, End: true}) // the beginning was lost
 	if len(*digits) != 3 || (*digits)[0] != '5' || (*digits)[1] != '5' || (*digits)[2] != '#' {
 		t.Fatalf("%d digits", len(*digits))

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { track, until, gatewayAddress } from './net.mjs';
 
-const binary = new URL('../../bin/sipbridge', import.meta.url).pathname;
-const token = 'interop-tests-admin-token';
+export const binary = new URL('../../bin/sipbridge', import.meta.url).pathname;
+export const token = 'interop-tests-admin-token';
 
 export class Gateway {
   constructor(config) {
@@ -15,9 +15,9 @@ export class Gateway {
     writeFileSync(this.file, `${config}\nstate: ${this.dir}/state\n`);
   }
 
-  async start() {
+  async start(env = {}) {
     this.child = track(spawn(binary, ['serve', '--config', this.file, '--log', process.env.SIPBRIDGE_LOG ?? 'info'], {
-      stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, SIPBRIDGE_ADMIN_TOKEN: token } }));
+      stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, SIPBRIDGE_ADMIN_TOKEN: token, ...env } }));
     let code = null;
     this.child.over.then((c) => { code = c; });
     await until(async () => {

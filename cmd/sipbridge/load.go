@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sipbridge/sipbridge/internal/admin"
+	"github.com/sipbridge/sipbridge/internal/load"
+	"github.com/sipbridge/sipbridge/internal/media"
+	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/sip"
+)
+
+// loadCommand is for benchmarks and tests: many telephones, many patients.
+var loadCommand = &cli.Command{
+	Name: "load", Usage: "for tests: patients without browsers, telephones without people", Hidden: true,
+	Subcommands: []*cli.Command{loadPatientCommand, loadCallsCommand},
+}
+
+var codecFlag = &cli.StringFlag{Name: "codec", Value: "PCMU", Usage: "what patients answer with: PCMU or opus"}
+
+var loadPatientCommand = &cli.Command{
+	Name: "patient", Usage: "open a link and answer every call until ended", ArgsUsage: "URL", Flags: []cli.Flag{codecFlag},
+	Action: func(c *cli.Context) error {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		p, err := load.Open(ctx, c.Args().First(), c.String("codec"))
+		if err != nil {
+			return err
+		}
+		fmt.Println("welcome")
+		err = p.Run(ctx)
+		fmt.Printf("answered %d, ended %d, heard %d packets\n", p.Answered.Load(), p.Ended.Load(), p.Received.Load())
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	},
+}
+
+// loaded is what a run says of itself: one JSON document.
+type loaded struct {
+	load.Result
+	MedianMS, P95MS float64
+	LostToWeb       float64 // share of the telephones' packets that reached no patient
+}
+
+var loadCallsCommand = &cli.Command{
+	Name: "calls", Usage: "set calls up, let them talk, hang up",
+	Flags: []cli.Flag{codecFlag, &cli.IntFlag{Name: "calls", Value: 25}, &cli.DurationFlag{Name: "talk", Value: 10 * time.Second},
+		&cli.StringFlag{Name: "gateway", Value: "127.0.0.1:15060"}, &cli.StringFlag{Name: "listen", Value: "127.0.0.1:15099"},
+		&cli.StringFlag{Name: "admin", Value: "http://127.0.0.1:19090"}},
+	Action: func(c *cli.Context) error {
+		log := slog.New(slog.DiscardHandler)
+		pool, err := media.NewPool(40000, 44999, time.Second)
+		if err != nil {
+			return err
+		}
+		ua, err := sip.NewServer(sip.Options{Config: sip.Config{Listen: []string{"udp://" + c.String("listen")}},
+			Trunks: map[string]sip.Trunk{"gateway": {Address: "sip:" + c.String("gateway")}},
+			Endpoint: func(_ sip.Trunk, listen netip.Addr) (media.Endpoint, error) {
+				return media.NewPlain(media.PlainConfig{Pool: pool, Listen: listen, Codecs: []string{"PCMU"}, Events: true, Log: log})
+			},
+			Ledger: noLedger{}, Log: log})
+		if err != nil {
+			return err
+		}
+		defer ua.Close()
+		var visits []load.Visit
+		for range c.Int("calls") {
+			v, err := inviteFor(c.String("admin"))
+			if err != nil {
+				return err
+			}
+			visits = append(visits, v)
+		}
+		// "up" and "down" tell whoever measures when the calls are steady.
+		r, err := load.Run(c.Context, ua, policy.Target{Kind: "trunk", Name: "gateway", From: policy.Address{User: "load"}}, visits,
+			c.String("codec"), c.Duration("talk"), func() { fmt.Println("up") }, func() { fmt.Println("down"); time.Sleep(200 * time.Millisecond) })
+		if err != nil {
+			return err
+		}
+		out := loaded{Result: r, MedianMS: r.Percentile(50).Seconds() * 1000, P95MS: r.Percentile(95).Seconds() * 1000}
+		if r.FromPhone > 0 {
+			out.LostToWeb = 1 - float64(r.ToWeb)/float64(r.FromPhone)
+		}
+		out.ToAnswer = nil
+		return json.NewEncoder(os.Stdout).Encode(out)
+	},
+}
+
+func inviteFor(base string) (load.Visit, error) {
+	body, err := json.Marshal(map[string]string{"to": "sip:1000@load"})
+	if err != nil {
+		return load.Visit{}, err
+	}
+	req, err := http.NewRequest("POST", strings.TrimSuffix(base, "/")+"/api/v1/invites", bytes.NewReader(body))
+	if err != nil {
+		return load.Visit{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+os.Getenv(tokenVariable))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return load.Visit{}, err
+	}
+	defer res.Body.Close()
+	var inv admin.Invite
+	if res.StatusCode != 201 {
+		return load.Visit{}, fmt.Errorf("invite: %s", res.Status)
+	}
+	err = json.NewDecoder(res.Body).Decode(&inv)
+	return load.Visit{Link: inv.URL, DialCode: inv.DialCode}, err
+}
