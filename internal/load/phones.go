@@ -2,8 +2,8 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -97,8 +97,8 @@ func one(ctx context.Context, phone call.Dialer, to policy.Target, v Visit, code
 		return nil, nil, 0, err
 	}
 	talking.Go(func() {
-		if err := p.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			return // the call's own end says so
+		if err := p.Run(ctx); err != nil && ctx.Err() == nil {
+			fmt.Fprintln(os.Stderr, "load: a patient left:", err)
 		}
 	})
 	to.Number = v.DialCode

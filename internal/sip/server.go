@@ -92,6 +92,7 @@ type trunk struct {
 	nets []netip.Prefix
 	addr netip.AddrPort // resolved
 	net  string         // "UDP" or "TCP"
+	from netip.Addr     // our address on the way there
 }
 
 type sock struct {
@@ -112,6 +113,9 @@ func NewServer(o Options) (*Server, error) {
 		tr, err := resolve(name, t)
 		if err != nil {
 			return nil, err
+		}
+		if tr.from = o.Interfaces[t.Interface]; !tr.from.IsValid() {
+			tr.from = towards(tr.addr)
 		}
 		s.trunks[name] = tr
 	}
@@ -259,28 +263,27 @@ func (s *Server) Dialogs() int {
 	return len(s.legs)
 }
 
-// local is the address we name towards a trunk, and the listener to send from.
+// local is the address we name towards a trunk, and the listener to send from:
+// the one on the trunk's interface, or on the way that leads there.
 func (s *Server) local(t *trunk, network string) (netip.AddrPort, *sock) {
+	addr := t.from
 	var k *sock
 	for i := range s.socks {
-		if strings.EqualFold(s.socks[i].Network, network) && s.socks[i].Addr.Addr().Is4() == t.addr.Addr().Is4() {
-			if k == nil || s.socks[i].Addr.Addr() == s.o.Interfaces[t.Interface] {
-				k = &s.socks[i]
-			}
+		c := &s.socks[i]
+		if !strings.EqualFold(c.Network, network) || c.Addr.Addr().Is4() != t.addr.Addr().Is4() {
+			continue
+		}
+		if k == nil || c.Addr.Addr() == addr || k.Addr.Addr() != addr && c.Addr.Addr().IsUnspecified() {
+			k = c
 		}
 	}
-	port := uint16(5060)
-	addr := s.o.Interfaces[t.Interface]
-	if k != nil {
-		port = k.Addr.Port()
-		if !addr.IsValid() && !k.Addr.Addr().IsUnspecified() {
-			addr = k.Addr.Addr()
-		}
+	if k == nil {
+		return netip.AddrPortFrom(addr, 5060), nil
 	}
-	if !addr.IsValid() {
-		addr = towards(t.addr)
+	if a := k.Addr.Addr(); !a.IsUnspecified() {
+		addr = a
 	}
-	return netip.AddrPortFrom(addr, port), k
+	return netip.AddrPortFrom(addr, k.Addr.Port()), k
 }
 
 // towards is our address on the way to another; no packet is sent.
