@@ -41,6 +41,13 @@ const (
 // opTimeout bounds one operation on the embedded store.
 const opTimeout = 5 * time.Second
 
+// markerTTL is how long the store remembers that a key was removed.
+const markerTTL = 10 * time.Second
+
+// duplicates is how long a record's id is remembered; a repeat comes at once or
+// at the next start, which looks at the file.
+const duplicates = 2 * time.Minute
+
 // backlog bounds the writes that wait for the disk.
 const backlog = 4096
 
@@ -82,12 +89,12 @@ func (b *Bus) buckets() error {
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
 	for name, kv := range map[string]*jetstream.KeyValue{visitsBucket: &b.visits, dialogsBucket: &b.dialogs, callsBucket: &b.calls} {
-		if *kv, err = b.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, LimitMarkerTTL: time.Minute}); err != nil {
+		if *kv, err = b.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, LimitMarkerTTL: markerTTL}); err != nil {
 			return fmt.Errorf("bus: bucket %s: %w", name, err)
 		}
 	}
 	_, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: recordStream, Subjects: []string{recordSubject},
-		MaxAge: 90 * 24 * time.Hour, Duplicates: time.Hour})
+		MaxAge: 90 * 24 * time.Hour, Duplicates: duplicates})
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
@@ -236,7 +243,8 @@ func (s Store) Get(key string, doc any) error {
 func (s Store) Delete(key string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
-	if err := s.kv.Purge(ctx, key); err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+	// The marker of the purge goes too, or a year of calls would leave a year of markers.
+	if err := s.kv.Purge(ctx, key, jetstream.PurgeTTL(markerTTL)); err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
 		return fmt.Errorf("bus: %w", err)
 	}
 	return nil
