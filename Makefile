@@ -29,7 +29,7 @@ test-tools: build-tools
 test: test-tools build
 	$(MAKE) check
 	go test -count=1 ./...
-	cd interop-tests && node --test --test-concurrency=1 --test-timeout=600000 '*/*.test.mjs'
+	cd interop-tests && node --test --test-concurrency=1 --test-timeout=600000 */*.test.mjs
 
 check: build-tools
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "gofmt the files above"; exit 1; }
