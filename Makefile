@@ -46,5 +46,6 @@ fuzz: build-tools
 	    echo "fuzz $$n in $$(dirname $$f)"; go test -run '^$$' -fuzz "^$$n\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) | tail -n 2; done; done
 
 bench: test-tools build
+	@scripts/install rtpengine-daemon
 	go test -run '^$$' -bench . -benchmem ./internal/media ./internal/transcode ./internal/policy
 	node interop-tests/load/bench.mjs

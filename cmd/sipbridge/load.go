@@ -52,51 +52,59 @@ var loadPatientCommand = &cli.Command{
 
 // loaded is what a run says of itself: one JSON document.
 type loaded struct {
-	load.Result
-	MedianMS, P95MS float64
-	LostToWeb       float64 // share of the telephones' packets that reached no patient
+	Calls, Failed          int
+	MedianMS, P95MS        float64 // INVITE to 200
+	Latency50, Latency99   float64 // ms from the telephone's socket to the patient's
+	LostToWeb              float64 // share of the telephones' packets that reached no patient
+	FromPhone, ToWeb, Back uint64
 }
 
 var loadCallsCommand = &cli.Command{
 	Name: "calls", Usage: "set calls up, let them talk, hang up",
 	Flags: []cli.Flag{codecFlag, &cli.IntFlag{Name: "calls", Value: 25}, &cli.DurationFlag{Name: "talk", Value: 10 * time.Second},
 		&cli.StringFlag{Name: "gateway", Value: "127.0.0.1:15060"}, &cli.StringFlag{Name: "listen", Value: "127.0.0.1:15099"},
-		&cli.StringFlag{Name: "admin", Value: "http://127.0.0.1:19090"}},
+		&cli.StringFlag{Name: "admin", Value: "http://127.0.0.1:19090"},
+		&cli.StringFlag{Name: "rtpengine", Usage: "put rtpengine in the gateway's place: its control `ADDRESS`"}},
 	Action: func(c *cli.Context) error {
-		log := slog.New(slog.DiscardHandler)
 		pool, err := media.NewPool(40000, 44999, time.Second)
 		if err != nil {
 			return err
 		}
-		ua, err := sip.NewServer(sip.Options{Config: sip.Config{Listen: []string{"udp://" + c.String("listen")}},
-			Trunks: map[string]sip.Trunk{"gateway": {Address: "sip:" + c.String("gateway")}},
-			Endpoint: func(_ sip.Trunk, listen netip.Addr) (media.Endpoint, error) {
-				return media.NewPlain(media.PlainConfig{Pool: pool, Listen: listen, Codecs: []string{"PCMU"}, Events: true, Log: log})
-			},
-			Ledger: noLedger{}, Log: log})
-		if err != nil {
-			return err
+		endpoint := func(_ sip.Trunk, listen netip.Addr) (media.Endpoint, error) {
+			return media.NewPlain(media.PlainConfig{Pool: pool, Listen: listen, Codecs: []string{"PCMU"}, Events: true, Log: slog.New(slog.DiscardHandler)})
 		}
-		defer ua.Close()
-		var visits []load.Visit
-		for range c.Int("calls") {
-			v, err := inviteFor(c.String("admin"))
+		var connect load.Connect
+		if control := c.String("rtpengine"); control != "" {
+			connect = load.ThroughRTPEngine(control, func() (media.Endpoint, error) { return endpoint(sip.Trunk{}, netip.MustParseAddr("127.0.0.1")) })
+		} else {
+			ua, err := sip.NewServer(sip.Options{Config: sip.Config{Listen: []string{"udp://" + c.String("listen")}},
+				Trunks:   map[string]sip.Trunk{"gateway": {Address: "sip:" + c.String("gateway")}},
+				Endpoint: endpoint, Ledger: noLedger{}, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				return err
 			}
-			visits = append(visits, v)
+			defer ua.Close()
+			var visits []load.Visit
+			for range c.Int("calls") {
+				v, err := inviteFor(c.String("admin"))
+				if err != nil {
+					return err
+				}
+				visits = append(visits, v)
+			}
+			connect = load.ThroughGateway(ua, policy.Target{Kind: "trunk", Name: "gateway", From: policy.Address{User: "load"}}, visits)
 		}
 		// "up" and "down" tell whoever measures when the calls are steady.
-		r, err := load.Run(c.Context, ua, policy.Target{Kind: "trunk", Name: "gateway", From: policy.Address{User: "load"}}, visits,
-			c.String("codec"), c.Duration("talk"), func() { fmt.Println("up") }, func() { fmt.Println("down"); time.Sleep(200 * time.Millisecond) })
+		r, err := load.Run(c.Context, connect, c.Int("calls"), c.String("codec"), c.Duration("talk"),
+			func() { fmt.Println("up") }, func() { fmt.Println("down"); time.Sleep(200 * time.Millisecond) })
 		if err != nil {
 			return err
 		}
-		out := loaded{Result: r, MedianMS: r.Percentile(50).Seconds() * 1000, P95MS: r.Percentile(95).Seconds() * 1000}
+		out := loaded{Calls: r.Calls, Failed: r.Failed, MedianMS: load.Percentile(r.ToAnswer, 50), P95MS: load.Percentile(r.ToAnswer, 95),
+			Latency50: load.Percentile(r.Latency, 50), Latency99: load.Percentile(r.Latency, 99), FromPhone: r.FromPhone, ToWeb: r.ToWeb, Back: r.ToPhone}
 		if r.FromPhone > 0 {
-			out.LostToWeb = 1 - float64(r.ToWeb)/float64(r.FromPhone)
+			out.LostToWeb = max(1-float64(r.ToWeb)/float64(r.FromPhone), 0)
 		}
-		out.ToAnswer = nil
 		return json.NewEncoder(os.Stdout).Encode(out)
 	},
 }

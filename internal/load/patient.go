@@ -4,6 +4,7 @@ package load
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -27,13 +28,18 @@ type Patient struct {
 	// Answered and Ended count calls; Received counts RTP packets.
 	Answered, Ended, Received atomic.Int64
 
-	// ---- owned by run ----
+	latency []time.Duration // owned by the track's reader, then by whoever hung up
+
+	// ---- owned by Run ----
 	seq, ack uint64
 	early    []string
 
 	mu sync.Mutex // guards pc, and writes to the WebSocket
 	pc *webrtc.PeerConnection
 }
+
+// maxSamples bounds the latencies a patient keeps: three minutes of packets.
+const maxSamples = 9000
 
 type message struct {
 	Seq       uint64  `json:"seq,omitempty"`
@@ -52,8 +58,8 @@ var codecs = map[string]webrtc.RTPCodecParameters{
 	"opus": {PayloadType: 111, RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1"}},
 }
 
-// Open opens a link and returns once the engine has welcomed the patient.
-func Open(ctx context.Context, link, codec string) (*Patient, error) {
+// newPatient makes a patient who answers with one codec.
+func newPatient(codec string) (*Patient, error) {
 	params, ok := codecs[codec]
 	if !ok {
 		return nil, fmt.Errorf("load: no codec %q", codec)
@@ -65,8 +71,15 @@ func Open(ctx context.Context, link, codec string) (*Patient, error) {
 	var se webrtc.SettingEngine
 	se.SetIncludeLoopbackCandidate(true)
 	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	p := &Patient{codec: codec, api: webrtc.NewAPI(webrtc.WithMediaEngine(me), webrtc.WithSettingEngine(se), webrtc.WithInterceptorRegistry(new(interceptor.Registry)))}
-	var err error
+	return &Patient{codec: codec, latency: make([]time.Duration, 0, maxSamples), api: webrtc.NewAPI(webrtc.WithMediaEngine(me), webrtc.WithSettingEngine(se), webrtc.WithInterceptorRegistry(new(interceptor.Registry)))}, nil
+}
+
+// Open opens a link and returns once the engine has welcomed the patient.
+func Open(ctx context.Context, link, codec string) (*Patient, error) {
+	p, err := newPatient(codec)
+	if err != nil {
+		return nil, err
+	}
 	if p.ws, _, err = websocket.Dial(ctx, "ws"+strings.TrimPrefix(link, "http")+"/signal", nil); err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
@@ -159,7 +172,11 @@ func (p *Patient) take(ctx context.Context, m message) error {
 	case "incoming":
 		p.early = nil
 	case "offer":
-		return p.answer(ctx, m.SDP)
+		answer, err := p.answer(m.SDP)
+		if err != nil {
+			return err
+		}
+		return p.say(ctx, message{Type: "answer", SDP: answer})
 	case "candidate":
 		if m.Candidate == nil || *m.Candidate == "" {
 			return nil
@@ -183,20 +200,21 @@ func (p *Patient) take(ctx context.Context, m message) error {
 	return nil
 }
 
-func (p *Patient) answer(ctx context.Context, offer string) error {
+// answer takes an offer and returns the answer, candidates included.
+func (p *Patient) answer(offer string) (string, error) {
 	pc, err := p.api.NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
-		return err
+		return "", err
 	}
 	p.mu.Lock()
 	p.pc = pc
 	p.mu.Unlock()
 	track, err := webrtc.NewTrackLocalStaticRTP(codecs[p.codec].RTPCodecCapability, "audio", "patient")
 	if err != nil {
-		return err
+		return "", err
 	}
 	if _, err = pc.AddTrack(track); err != nil {
-		return err
+		return "", err
 	}
 	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
 		buf := make([]byte, 1600)
@@ -207,6 +225,7 @@ func (p *Patient) answer(ctx context.Context, offer string) error {
 				return
 			}
 			p.Received.Add(1)
+			p.clock(buf[:n])
 			// The patient echoes: real frames of the codec without an encoder.
 			if pkt.Unmarshal(buf[:n]) == nil && track.WriteRTP(&pkt) != nil {
 				return
@@ -214,24 +233,35 @@ func (p *Patient) answer(ctx context.Context, offer string) error {
 		}
 	})
 	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
-		return err
+		return "", err
 	}
 	for _, c := range p.early {
 		if err := pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c}); err != nil {
-			return err
+			return "", err
 		}
 	}
 	p.early = nil
 	d, err := pc.CreateAnswer(nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	gathered := webrtc.GatheringCompletePromise(pc)
 	if err := pc.SetLocalDescription(d); err != nil {
-		return err
+		return "", err
 	}
 	<-gathered // host candidates alone: a millisecond
-	return p.say(ctx, message{Type: "answer", SDP: pc.LocalDescription().SDP})
+	return pc.LocalDescription().SDP, nil
+}
+
+// clock reads when a telephone sent a packet, where that crossed untouched.
+func (p *Patient) clock(b []byte) {
+	if p.codec != "PCMU" || len(b) < 12+160 {
+		return
+	}
+	at := time.Now().UnixNano() - int64(binary.BigEndian.Uint64(b[len(b)-160:]))
+	if at > 0 && at < int64(time.Minute) && len(p.latency) < cap(p.latency) {
+		p.latency = append(p.latency, time.Duration(at))
+	}
 }
 
 func (p *Patient) hangUp() {

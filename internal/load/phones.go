@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"slices"
@@ -18,53 +19,64 @@ import (
 type Result struct {
 	Calls, Failed    int
 	ToAnswer         []time.Duration // INVITE to 200, sorted
+	Latency          []time.Duration // telephone's socket to patient's, sorted; only where the sound crosses untouched
 	FromPhone, ToWeb uint64          // packets the telephones sent, and those the patients received
 	ToPhone          uint64          // packets the telephones received of the patients' echo
 }
 
-// Percentile is the p-th of the times from INVITE to 200; 0 if there is none.
-func (r Result) Percentile(p int) time.Duration {
-	if len(r.ToAnswer) == 0 {
+// Percentile is the p-th of sorted times, in ms; 0 if there is none.
+func Percentile(sorted []time.Duration, p int) float64 {
+	if len(sorted) == 0 {
 		return 0
 	}
-	return r.ToAnswer[min(len(r.ToAnswer)*p/100, len(r.ToAnswer)-1)]
+	return sorted[min(len(sorted)*p/100, len(sorted)-1)].Seconds() * 1000
 }
 
 // Visit is one invitation to call.
 type Visit struct{ Link, DialCode string }
 
-// tone is a second of 1 kHz in G.711 mu-law: eight samples, over and over.
-func tone() []byte {
-	wave := []byte{0xff, 0x9e, 0x97, 0x9e, 0xff, 0x1e, 0x17, 0x1e}
-	return slices.Repeat(wave, 1000)
+// line is one call that is up.
+type line struct {
+	phone   *media.Stream
+	patient *Patient
+	took    time.Duration
+	end     func()
 }
 
-// Run sets up one call per visit, a few at a time, lets all of them talk for the
-// given time once the last is up, and hangs up. up is called when all are up,
-// down before the first is hung up.
-func Run(ctx context.Context, phone call.Dialer, target policy.Target, visits []Visit, codec string, talk time.Duration, up, down func()) (Result, error) {
+// Connect sets up one call. What it leaves running is counted in talking and
+// ends with ctx.
+type Connect func(ctx context.Context, n int, codec string, talking *sync.WaitGroup) (line, error)
+
+// atOnce is how many calls are set up at a time.
+const atOnce = 5
+
+// Run sets calls up, a few at a time, lets all of them talk for the given time
+// once the last is up, and hangs up. up is called when all are up, down before
+// the first is hung up.
+func Run(ctx context.Context, connect Connect, calls int, codec string, talk time.Duration, up, down func()) (Result, error) {
 	var r Result
-	var mu sync.Mutex // guards r, legs, patients
-	var legs []call.Leg
-	var patients []*Patient
+	var mu sync.Mutex // guards r and lines
+	var lines []line
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg, talking sync.WaitGroup
-	gate := make(chan struct{}, 5)
-	for _, v := range visits {
+	gate := make(chan struct{}, atOnce)
+	for n := range calls {
 		gate <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-gate }()
-			leg, p, took, err := one(ctx, phone, target, v, codec, &talking)
+			l, err := connect(ctx, n, codec, &talking)
 			mu.Lock()
 			defer mu.Unlock()
 			r.Calls++
 			if err != nil {
+				fmt.Fprintln(os.Stderr, "load:", err)
 				r.Failed++
 				return
 			}
-			legs, patients = append(legs, leg), append(patients, p)
-			r.ToAnswer = append(r.ToAnswer, took)
+			lines = append(lines, l)
+			r.ToAnswer = append(r.ToAnswer, l.took)
+			talking.Go(func() { media.Feed(ctx, l.phone, stamped) })
 		})
 	}
 	wg.Wait()
@@ -76,55 +88,68 @@ func Run(ctx context.Context, phone call.Dialer, target policy.Target, visits []
 		return r, ctx.Err()
 	}
 	down()
-	for _, l := range legs {
-		s := l.Media().Stream(sdp.Audio).Stats()
+	for _, l := range lines {
+		s := l.phone.Stats()
 		r.FromPhone += s.Sent
 		r.ToPhone += s.Received
-		l.Hangup(call.NormalClearing)
+		r.ToWeb += uint64(l.patient.Received.Load())
 	}
-	for _, p := range patients {
-		r.ToWeb += uint64(p.Received.Load())
+	for _, l := range lines {
+		l.end()
 	}
 	cancel()
 	talking.Wait()
+	for _, l := range lines {
+		l.patient.hangUp()
+		r.Latency = append(r.Latency, l.patient.latency...)
+	}
+	slices.Sort(r.Latency)
 	return r, nil
 }
 
-// one calls one patient.
-func one(ctx context.Context, phone call.Dialer, to policy.Target, v Visit, codec string, talking *sync.WaitGroup) (call.Leg, *Patient, time.Duration, error) {
-	p, err := Open(ctx, v.Link, codec)
-	if err != nil {
-		return nil, nil, 0, err
+// stamped is a frame that says when it was made, and is otherwise quiet.
+func stamped(frame []byte) bool {
+	for i := range frame {
+		frame[i] = 0xff
 	}
-	talking.Go(func() {
-		if err := p.Run(ctx); err != nil && ctx.Err() == nil {
-			fmt.Fprintln(os.Stderr, "load: a patient left:", err)
+	binary.BigEndian.PutUint64(frame, uint64(time.Now().UnixNano()))
+	return true
+}
+
+// ThroughGateway calls patients at their links, by real SIP and signalling.
+func ThroughGateway(phone call.Dialer, to policy.Target, visits []Visit) Connect {
+	return func(ctx context.Context, n int, codec string, talking *sync.WaitGroup) (line, error) {
+		p, err := Open(ctx, visits[n].Link, codec)
+		if err != nil {
+			return line{}, err
 		}
-	})
-	to.Number = v.DialCode
-	began := time.Now()
-	leg, err := phone.Dial(ctx, to, call.Facts{SessionID: fmt.Sprintf("%032x", began.UnixNano()), Hops: 70}, sdp.Session{})
-	if err != nil {
-		return nil, nil, 0, err
+		talking.Go(func() {
+			if err := p.Run(ctx); err != nil && ctx.Err() == nil {
+				fmt.Fprintln(os.Stderr, "load: a patient left:", err)
+			}
+		})
+		to := to
+		to.Number = visits[n].DialCode
+		began := time.Now()
+		leg, err := phone.Dial(ctx, to, call.Facts{SessionID: fmt.Sprintf("%032x", began.UnixNano()), Hops: 70}, sdp.Session{})
+		if err != nil {
+			return line{}, err
+		}
+		for e := range leg.Events() {
+			switch {
+			case e.Ended != nil:
+				return line{}, *e.Ended
+			case e.Answered:
+				took := time.Since(began)
+				talking.Go(func() {
+					for range leg.Events() {
+						continue // until the leg is over
+					}
+					<-leg.Done()
+				})
+				return line{leg.Media().Stream(sdp.Audio), p, took, func() { leg.Hangup(call.NormalClearing) }}, nil
+			}
+		}
+		return line{}, call.NoAnswer
 	}
-	for e := range leg.Events() {
-		if e.Answered {
-			took := time.Since(began)
-			talking.Go(func() {
-				for range leg.Events() {
-				}
-				<-leg.Done()
-			})
-			talking.Go(func() {
-				for ctx.Err() == nil {
-					media.Play(ctx, leg.Media().Stream(sdp.Audio), tone())
-				}
-			})
-			return leg, p, took, nil
-		}
-		if e.Ended != nil {
-			return nil, nil, 0, *e.Ended
-		}
-	}
-	return nil, nil, 0, call.NoAnswer
 }

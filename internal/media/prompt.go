@@ -13,6 +13,18 @@ const promptFrame = 160
 // Play speaks a prompt of G.711 mu-law at 8000 Hz into a stream, at the speed of
 // speech. It returns when the prompt or ctx is over.
 func Play(ctx context.Context, to *Stream, mulaw []byte) {
+	Feed(ctx, to, func(frame []byte) bool {
+		if len(mulaw) < len(frame) {
+			return false
+		}
+		mulaw = mulaw[copy(frame, mulaw):]
+		return true
+	})
+}
+
+// Feed asks for 20 ms of G.711 mu-law at 8000 Hz, 160 bytes, every 20 ms and
+// sends them into a stream, until next has no more or ctx is over.
+func Feed(ctx context.Context, to *Stream, next func(frame []byte) bool) {
 	pcmu := sdp.Format{PT: 0, Name: "PCMU", Clock: 8000, Channels: 1}
 	src := newStream("prompt", nil)
 	src.agreed.Store(&Agreed{Receive: []sdp.Format{pcmu}, Direction: sdp.RecvOnly})
@@ -21,9 +33,7 @@ func Play(ctx context.Context, to *Stream, mulaw []byte) {
 	pkt := Packet{Raw: raw, SSRC: src.ssrc.Load(), Marker: true}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for len(mulaw) >= promptFrame {
-		copy(raw[Headroom:], mulaw[:promptFrame])
-		mulaw = mulaw[promptFrame:]
+	for next(raw[Headroom:]) {
 		pkt.Seq++
 		src.receive(&pkt)
 		pkt.TS += promptFrame
