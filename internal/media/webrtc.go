@@ -143,7 +143,7 @@ type WebRTC struct {
 // NewWebRTC makes an endpoint; it opens no socket of its own.
 func (b *Browsers) NewWebRTC() (*WebRTC, error) {
 	w := &WebRTC{browsers: b, events: make(chan Event, eventQueue)}
-	w.stream = newStream("srtp", func(d dtmf.Digit) { w.tell(w.gen, Event{Kind: Digit, Digit: d}) })
+	w.stream = newStream("srtp", func(d dtmf.Digit) { w.tell(anyPC, Event{Kind: Digit, Digit: d}) })
 	if err := w.connect(); err != nil {
 		return nil, err
 	}
@@ -391,10 +391,13 @@ func (w *WebRTC) Close() error {
 	return err
 }
 
+// anyPC is the generation of what no PeerConnection says by itself.
+const anyPC = 0
+
 func (w *WebRTC) tell(gen int, e Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed || gen != w.gen {
+	if w.closed || gen != anyPC && gen != w.gen {
 		return
 	}
 	select {
