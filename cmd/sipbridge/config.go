@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,6 +130,11 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 				}
 				networks[p.Masked()] = name
 			}
+		}
+	}
+	for i, r := range c.Routes {
+		if r.Ring == 0 && slices.Contains(r.To, "visit") {
+			c.Routes[i].Ring = c.Visits.Ring
 		}
 	}
 	p, err := policy.Compile(c.Config, policy.Names{Trunks: names, Codecs: transcode.Names()})

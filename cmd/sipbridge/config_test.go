@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sipbridge/sipbridge/internal/config"
+	"github.com/sipbridge/sipbridge/internal/policy"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -95,4 +97,18 @@ func FuzzConfiguration(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAVisitRingsAsLongAsVisitsSay(t *testing.T) {
+	cfg := defaults()
+	doc := config.Parse("f.yaml", []byte("visits: {ring: 20s}\nroutes: [{name: a, when: call.source == \"x\", to: [visit]}, {name: b, ring: 5s, to: [visit]}]\n"), &cfg)
+	p := check(&cfg, doc)
+	if f := doc.Faults(); len(f) > 0 {
+		t.Fatal(f)
+	}
+	for source, want := range map[string]time.Duration{"x": 20 * time.Second, "y": 5 * time.Second} {
+		if got := policy.Explain(p.Decide, source, "", "7").Ring; got != want {
+			t.Errorf("%s rings %v, want %v", source, got, want)
+		}
+	}
 }

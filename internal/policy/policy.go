@@ -25,7 +25,7 @@ type Config struct {
 // Emergency names the numbers that no rule may stand before.
 type Emergency struct {
 	Numbers []string          `yaml:"numbers" doc:"Emergency numbers, as dialled."`
-	Text    map[string]string `yaml:"text" doc:"What a patient who dials one on the page is told, by language."`
+	Text    map[string]string `yaml:"text" doc:"What a patient whose link leads to one is to be told, by language. Not shown yet: the page says that the call was refused."`
 }
 
 // Route is one rule.
@@ -34,7 +34,7 @@ type Route struct {
 	When    string        `yaml:"when" doc:"A CEL expression over call.source, call.trunk, call.from and call.to (user, host, display). Empty: always." example:"call.source == \"pbx\""`
 	To      []string      `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), refuse:CODE." example:"[visit]"`
 	Codecs  []string      `yaml:"codecs" doc:"Encodings in order of preference, on both legs. PCMU or PCMA first leaves a telephone's sound untouched; opus first is best over bad networks. Empty: each side's own order." example:"[opus]"`
-	Ring    time.Duration `yaml:"ring" doc:"How long each target rings." default:"60s"`
+	Ring    time.Duration `yaml:"ring" doc:"How long each target rings. Left out: visits.ring where a visit is a target, else 60s." default:"60s"`
 	Longest time.Duration `yaml:"longest" doc:"After this a call is ended." default:"4h"`
 }
 
