@@ -5,6 +5,7 @@ import { makeHospital, dropHospital, inHospital, endAll, until, sleep } from '..
 import { Gateway, config } from '../lib/gateway.mjs';
 import { launch, Patient } from '../lib/page.mjs';
 import { Telephone } from '../lib/baresip.mjs';
+import { sipp } from '../lib/sipp.mjs';
 
 const digits = '0123456789*#ABCD';
 
@@ -24,7 +25,8 @@ before(async () => {
   const kamailio = inHospital('kamailio', ['-f', new URL('../kamailio/kamailio.cfg', import.meta.url).pathname, '-DD', '-E', '-Y', '/tmp']);
   const routes = cases.map((c) => `  - {name: patients to ${c.number}, when: 'call.source == "browser" && call.to.user == "${c.number}"', to: [trunk:pbx], codecs: ${c.codecs}}
   - {name: ${c.number} to patients, when: 'call.source == "pbx" && call.from.user == "${c.number}"', to: [visit], codecs: ${c.codecs}}`).join('\n');
-  gateway = await new Gateway(config({ routes })).start();
+  const ward = `  - {name: telephones to the ward, when: 'call.source == "pbx" && call.to.user == "2000"', to: [trunk:ward]}\n`;
+  gateway = await new Gateway(config({ routes: ward + routes })).start();
   browser = await launch();
   await until(() => /udp:10.77.0.2/.test(kamailio.output) || kamailio.output.includes('Listening on'), () => `kamailio: ${kamailio.output}`);
 });
@@ -146,3 +148,20 @@ test('the page is loaded again in the call and comes back; another tab is told t
   assert.equal(phone.saw('CALL_CLOSED').length, 0);
   assert.equal((await gateway.calls()).length, 1);
 });
+
+// SIPp answers with PCMA and sends back what it hears.
+for (const [number, codec, path] of [['1001', 'PCMU', 'PCMU>PCMA'], ['1005', 'G722', 'G722>PCMA']]) {
+  test(`a ${codec} telephone calls another that has PCMA, and hears its own tone back`, async (t) => {
+    const phone = await new Telephone(number, codec).start(t);
+    const ward = sipp('uas-until-bye.xml', { extra: ['-rtp_echo'] });
+    await sleep(300);
+    phone.command('dial', 'sip:2000@10.77.0.2');
+    await until(() => phone.saw('CALL_ESTABLISHED').length, () => `the telephones to talk: ${phone.child.output}`);
+    await sleep(3000);
+    t.diagnostic(sounds('the telephone hears itself', phone.listen(), 15));
+    const [call] = await gateway.calls();
+    assert.match(call.legs[0].media[0].path, new RegExp(path));
+    phone.command('hangup');
+    assert.equal(await ward.over, 0, ward.errors());
+  });
+}
