@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/pion/rtp"
 
@@ -258,6 +257,3 @@ func (p *Path) put(pt uint8, seq uint16, ts uint32, marker bool, raw []byte) {
 	p.dst.send(&p.hdr, raw)
 	p.line.started = true
 }
-
-// Quiet reports how long a stream has received nothing; -1 if it never did.
-func (s *Stream) Quiet() time.Duration { return s.Stats().Last }

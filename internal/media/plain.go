@@ -97,10 +97,7 @@ func NewPlain(cfg PlainConfig) (*Plain, error) {
 // Offer describes one sound line (RFC 3264 §5).
 func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	d := p.desc
-	slot, w, ok := want.First(sdp.Audio)
-	if !ok {
-		slot = max(p.audio, 0)
-	}
+	_, w, _ := want.First(sdp.Audio)
 	var events []sdp.Format
 	if p.cfg.Events {
 		events = append(events, event8k(101))
@@ -115,7 +112,6 @@ func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 		d.Lines = append([]sdp.Line(nil), d.Lines...)
 		d.Lines[p.audio] = line
 	} else {
-		_ = slot
 		d.Lines = []sdp.Line{line}
 	}
 	d.Version++

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -370,12 +369,3 @@ func (q quiet) Handle(ctx context.Context, r slog.Record) error {
 }
 func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
 func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
-
-// Trunks tells each trunk's address by name.
-func (s *Server) Trunks() map[string]string {
-	out := map[string]string{}
-	for n, t := range s.trunks {
-		out[n] = t.net + " " + t.addr.Addr().String() + ":" + strconv.Itoa(int(t.addr.Port()))
-	}
-	return out
-}
