@@ -5,7 +5,7 @@ export GOFLAGS := -tags=nolibopusfile
 # One file to install: libopus goes into the binary.
 OPUS := $(shell pkg-config --variable=libdir opus 2>/dev/null)/libopus.a
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
-GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' 'web/page/*' 'internal/demo/prompts/*' 'internal/admin/*.json')
+GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' 'web/page/*' 'internal/demo/prompts/*' 'internal/admin/*.json' 2>/dev/null)
 
 .PHONY: run test check bench build build-tools test-tools fuzz
 
@@ -19,7 +19,7 @@ bin/sipbridge: go.mod $(GO_SOURCES)
 
 # What the build needs beyond make, Go and Node.
 build-tools:
-	@scripts/install gcc libc6-dev pkg-config libopus-dev
+	@scripts/install git gcc libc6-dev pkg-config libopus-dev
 
 # What the tests need beside it: phones, a proxy, a browser.
 test-tools: build-tools
