@@ -88,28 +88,10 @@ func (f *Front) Pages() int {
 	return len(f.rooms)
 }
 
-// message is what crosses the WebSocket (docs/signalling.md).
-type message struct {
-	Seq       uint64  `json:"seq,omitempty"`
-	Ack       uint64  `json:"ack,omitempty"`
-	Type      string  `json:"type"`
-	Tab       string  `json:"tab,omitempty"`
-	Fresh     bool    `json:"fresh,omitempty"`
-	SDP       string  `json:"sdp,omitempty"`
-	Candidate *string `json:"candidate,omitempty"`
-	Digit     string  `json:"digit,omitempty"`
-	Millis    int     `json:"ms,omitempty"`
-	State     string  `json:"state,omitempty"`
-	Name      string  `json:"name,omitempty"`
-	Peer      string  `json:"peer,omitempty"`
-	Code      string  `json:"code,omitempty"`
-	Held      *bool   `json:"held,omitempty"`
-}
-
 // receive is called for each message from any page, in order: it must not wait.
 func (f *Front) receive(m bus.Message) {
-	var msg message
-	if err := json.Unmarshal(m.Data, &msg); err != nil || msg.Type == "" {
+	msg, err := decode(m.Data)
+	if err != nil {
 		f.Malformed.Add(1)
 		return
 	}

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -112,14 +113,12 @@ func (r *room) take(d delivery) {
 // new connection. Another tab is told that the link is in use.
 func (r *room) hello(d delivery) {
 	switch {
-	case d.Tab == "" || len(d.Tab) > 64:
+	case d.Tab == "":
 		r.f.Malformed.Add(1)
 		r.f.answer(r.inv.Hash, d.epoch, message{Type: "error", Code: "bad-message"})
 		return
-	case time.Now().After(r.inv.Expires) && r.leg == nil:
-		r.f.Refused.Add(1)
-		r.f.answer(r.inv.Hash, d.epoch, message{Type: "error", Code: "expired"})
-		r.leaveLocked()
+	case r.leg == nil && r.void():
+		r.turnAway(d.epoch)
 		return
 	case r.tab != "" && r.tab != d.Tab:
 		r.f.answer(r.inv.Hash, d.epoch, message{Type: "error", Code: "in-use"})
@@ -147,6 +146,19 @@ func (r *room) hello(d delivery) {
 	if r.leg != nil && r.leg.dialled && r.leg.phase == ringing && (d.Fresh || !r.leg.rung) {
 		r.leg.ring(d.Fresh)
 	}
+}
+
+// void reports whether the link expired or was revoked since the room was made.
+func (r *room) void() bool {
+	_, err := r.f.o.Invitations.ByHash(r.inv.Hash)
+	return errors.Is(err, invite.ErrNone)
+}
+
+// turnAway tells a page that its link is not valid and leaves the room. It needs mu.
+func (r *room) turnAway(epoch string) {
+	r.f.Refused.Add(1)
+	r.f.answer(r.inv.Hash, epoch, message{Type: "error", Code: "expired"})
+	r.leaveLocked()
 }
 
 func (r *room) prune(ack uint64) {
@@ -221,6 +233,10 @@ func (r *room) handle(m message) {
 // join is the patient's call. It needs mu.
 func (r *room) join(offer string) {
 	if r.leg != nil {
+		return
+	}
+	if r.void() {
+		r.turnAway(r.epoch)
 		return
 	}
 	l, err := r.newLeg(false)

@@ -418,5 +418,3 @@ func (c *Call) prefer(s sdp.Session) sdp.Session {
 	}
 	return out
 }
-
-func (c *Call) terms(far sdp.Session) sdp.Session { return c.prefer(far) }

@@ -9,11 +9,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/sipbridge/sipbridge/internal/audit"
 	"github.com/sipbridge/sipbridge/internal/media"
 	"github.com/sipbridge/sipbridge/internal/policy"
 	"github.com/sipbridge/sipbridge/internal/sdp"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeLeg is a leg in virtual time.
 type fakeLeg struct {

@@ -1,11 +1,11 @@
 // A telephone behind a PBX talks with a patient in a browser, both ways round.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { makeHospital, dropHospital, inHospital, endAll, until, sleep } from '../lib/net.mjs';
+import { makeHospital, dropHospital, startPBX, endAll, until, sleep } from '../lib/net.mjs';
 import { Gateway, config } from '../lib/gateway.mjs';
 import { launch, Patient } from '../lib/page.mjs';
 import { Telephone } from '../lib/baresip.mjs';
-import { sipp } from '../lib/sipp.mjs';
+import { answering } from '../lib/sipp.mjs';
 
 const digits = '0123456789*#ABCD';
 
@@ -22,13 +22,12 @@ let gateway, browser;
 
 before(async () => {
   makeHospital();
-  const kamailio = inHospital('kamailio', ['-f', new URL('../kamailio/kamailio.cfg', import.meta.url).pathname, '-DD', '-E', '-Y', '/tmp']);
+  await startPBX();
   const routes = cases.map((c) => `  - {name: patients to ${c.number}, when: 'call.source == "browser" && call.to.user == "${c.number}"', to: [trunk:pbx], codecs: ${c.codecs}}
   - {name: ${c.number} to patients, when: 'call.source == "pbx" && call.from.user == "${c.number}"', to: [visit], codecs: ${c.codecs}}`).join('\n');
   const ward = `  - {name: telephones to the ward, when: 'call.source == "pbx" && call.to.user == "2000"', to: [trunk:ward]}\n`;
   gateway = await new Gateway(config({ routes: ward + routes })).start();
   browser = await launch();
-  await until(() => /udp:10.77.0.2/.test(kamailio.output) || kamailio.output.includes('Listening on'), () => `kamailio: ${kamailio.output}`);
 });
 
 after(async () => {
@@ -132,6 +131,23 @@ test('hold and resume: the page shows it and the call lives on', async (t) => {
   assert.ok(await sent() > held + 100, 'no sound goes back to the telephone');
 });
 
+test('a muted patient is not heard', async (t) => {
+  const phone = await new Telephone('1001', 'PCMU').start(t);
+  const patient = await Patient.open(t, browser, (await gateway.invite('sip:1001@hospital')).url);
+  await patient.reach('lobby');
+  await patient.join();
+  await patient.reach('connected');
+  await sleep(2000);
+  t.diagnostic(sounds('the telephone hears', phone.listen(), 15));
+  await patient.page.click('#mute');
+  await sleep(2500);
+  const muted = phone.listen();
+  assert.ok(muted.db < -60, `${muted.db} dB cross from a muted patient`);
+  await patient.page.click('#mute');
+  await sleep(2500);
+  t.diagnostic(sounds('unmuted the telephone hears', phone.listen(), 15));
+});
+
 test('the page is loaded again in the call and comes back; another tab is told that the link is in use', async (t) => {
   const phone = await new Telephone('1003', 'PCMU').start(t);
   const inv = await gateway.invite('sip:1003@hospital');
@@ -156,8 +172,7 @@ test('the page is loaded again in the call and comes back; another tab is told t
 for (const [number, codec, path] of [['1001', 'PCMU', 'PCMU>PCMA'], ['1005', 'G722', 'G722>PCMA']]) {
   test(`a ${codec} telephone calls another that has PCMA, and hears its own tone back`, async (t) => {
     const phone = await new Telephone(number, codec).start(t);
-    const ward = sipp('uas-until-bye.xml', { extra: ['-rtp_echo'] });
-    await sleep(300);
+    const ward = await answering('uas-until-bye.xml', { extra: ['-rtp_echo'] });
     phone.command('dial', 'sip:2000@10.77.0.2');
     await until(() => phone.saw('CALL_ESTABLISHED').length, () => `the telephones to talk: ${phone.child.output}`);
     await sleep(3000);

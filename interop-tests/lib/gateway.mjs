@@ -60,7 +60,7 @@ export class Gateway {
 }
 
 /** A configuration with the hospital's PBX as its trunk. */
-export function config({ routes, trunks = '', drain = '0s' }) {
+export function config({ routes, trunks = '', pbx = 'dtmf: rfc4733', drain = '0s' }) {
   return `site: lisbon
 drain: ${drain}
 interfaces: {pbx: {address: ${gatewayAddress}}}
@@ -70,7 +70,7 @@ media: {rtp_ports: 20000-20999, webrtc_port: 18443}
 portal: {listen: "127.0.0.1:18080", public_url: "http://127.0.0.1:18080"}
 admin: {listen: "127.0.0.1:19090"}
 trunks:
-  pbx: {address: "sip:10.77.0.2:5060", accept_from: [10.77.0.0/24], interface: pbx}
+  pbx: {address: "sip:10.77.0.2:5060", accept_from: [10.77.0.0/24], interface: pbx, ${pbx}}
   ward: {address: "sip:10.77.0.4:5060", interface: pbx, dtmf: info}
   lab: {address: "sip:127.0.0.1:15099"}
 ${trunks}

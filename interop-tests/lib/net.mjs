@@ -2,6 +2,7 @@
 // gateway is 10.77.0.1; Kamailio is 10.77.0.2; baresip is 10.77.0.3; SIPp, a ward
 // whose telephones send digits by INFO, is 10.77.0.4.
 import { execFileSync, spawn } from 'node:child_process';
+import net from 'node:net';
 
 export const gatewayAddress = '10.77.0.1';
 const ns = `sbhosp${process.pid}`;
@@ -28,6 +29,19 @@ export function dropHospital() {
 /** Starts a program inside the hospital. */
 export function inHospital(command, args, options = {}) {
   return track(spawn('ip', ['netns', 'exec', ns, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...options }), true);
+}
+
+/** Whether a child, or what it started, has that UDP port in the hospital. */
+export function listensInHospital(child, port) {
+  const line = execFileSync('ip', ['netns', 'exec', ns, 'ss', '-Hlunp', `sport = :${port} and src 10.77.0.4`]).toString();
+  const pid = Number(line.match(/pid=(\d+)/)?.[1]);
+  return pid === child.pid;
+}
+
+/** Starts the hospital's PBX: Kamailio on 10.77.0.2. */
+export async function startPBX() {
+  const kamailio = inHospital('kamailio', ['-f', new URL('../kamailio/kamailio.cfg', import.meta.url).pathname, '-DD', '-E', '-Y', '/tmp']);
+  await until(() => /udp:10.77.0.2/.test(kamailio.output) || kamailio.output.includes('Listening on'), () => `kamailio: ${kamailio.output}`);
 }
 
 const running = new Set();
@@ -60,3 +74,40 @@ export async function until(f, what, ms = 10000) {
 }
 
 export const sleep = (ms) => new Promise((r) => setTimeout(r, ms));
+
+/** A line to a TCP port that can be cut and mended. */
+export class Line {
+  constructor(to) {
+    this.sockets = new Set();
+    this.up = true;
+    this.server = net.createServer((a) => {
+      if (!this.up) { a.destroy(); return; }
+      const b = net.connect(to, '127.0.0.1');
+      for (const [x, y] of [[a, b], [b, a]]) {
+        this.sockets.add(x);
+        x.on('close', () => { this.sockets.delete(x); y.destroy(); });
+        x.on('error', () => {});
+        x.pipe(y);
+      }
+    });
+  }
+
+  async listen() {
+    await new Promise((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+    return this.server.address().port;
+  }
+
+  cut() {
+    this.up = false;
+    for (const s of this.sockets) s.destroy();
+  }
+
+  mend() {
+    this.up = true;
+  }
+
+  close() {
+    this.cut();
+    this.server.close();
+  }
+}

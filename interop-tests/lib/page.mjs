@@ -1,11 +1,12 @@
 // The patient: the real page in a real Chromium whose microphone plays a tone.
 import { chromium } from 'playwright-core';
 import { execFileSync } from 'node:child_process';
+import { until } from './net.mjs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
-  '--disable-sync', '--disable-features=OptimizationHints', '--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required'];
+  '--disable-sync', '--disable-features=OptimizationHints', '--autoplay-policy=no-user-gesture-required'];
 
 /** A tone as a WAV file: 1 kHz, a third of full scale. */
 export function tone(rate, channels = 1, seconds = 120) {
@@ -14,8 +15,11 @@ export function tone(rate, channels = 1, seconds = 120) {
   return f;
 }
 
-export const launch = (...more) => chromium.launch({ executablePath: '/usr/bin/chromium',
-  args: [...flags, '--use-fake-ui-for-media-stream', `--use-file-for-fake-audio-capture=${tone(48000)}`, ...more] });
+/** Starts a browser; what it has for a microphone and what it allows are the caller's flags. */
+export const start = (...more) => chromium.launch({ executablePath: '/usr/bin/chromium', args: [...flags, ...more] });
+
+/** Starts a browser whose microphone plays a tone and that lets the page use it. */
+export const launch = () => start('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', `--use-file-for-fake-audio-capture=${tone(48000)}`);
 
 export class Patient {
   constructor(page) {
@@ -24,8 +28,8 @@ export class Patient {
     page.on('pageerror', (e) => this.errors.push(String(e)));
   }
 
-  static async open(t, browser, url, options = 'plain&lang=en') {
-    const context = await browser.newContext();
+  static async open(t, browser, url, options = 'plain&lang=en', context = {}) {
+    context = await browser.newContext(context);
     t.after(() => context.close());
     const p = new Patient(await context.newPage());
     await p.page.goto(`${url}?${options}`);
@@ -50,6 +54,11 @@ export class Patient {
 
   async join() {
     await this.page.click('#join:enabled');
+  }
+
+  /** Waits for words in the live region of problems. */
+  async told(words) {
+    await until(async () => (await this.text('notice')).includes(words), async () => `the page to say "${words}": ${await this.page.innerText('main')}`);
   }
 
   async press(digit) {

@@ -2,7 +2,8 @@
 import { mkdtempSync, writeFileSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { inHospital } from './net.mjs';
+import assert from 'node:assert/strict';
+import { inHospital, listensInHospital, until } from './net.mjs';
 
 /** Starts SIPp as the ward. The child's over is its exit code: 0 when every call went as the scenario says. */
 export function sipp(scenario, { target = '10.77.0.1:5060', service = '1000', calls = 1, port = 5060, rate = 10, limit = 50, keys = {}, extra = [] } = {}) {
@@ -17,4 +18,22 @@ export function sipp(scenario, { target = '10.77.0.1:5060', service = '1000', ca
   child.messages = () => { try { return readFileSync(messages, 'utf8'); } catch { return ''; } };
   child.errors = () => { try { return readFileSync(errors, 'utf8'); } catch { return ''; } };
   return child;
+}
+
+/** Starts SIPp as a ward that is called, and waits until it listens. */
+export async function answering(scenario, options = {}) {
+  const child = sipp(scenario, options);
+  let ended = null;
+  child.over.then((code) => { ended = code; });
+  await until(() => {
+    if (ended !== null) throw new Error(`SIPp ended with ${ended}: ${child.output.slice(-1000)} ${child.errors()}`);
+    return listensInHospital(child, options.port ?? 5060);
+  }, 'SIPp to listen');
+  return child;
+}
+
+/** Waits for SIPp's end; every call must have gone as its scenario says. */
+export async function passes(child) {
+  const code = await child.over;
+  assert.equal(code, 0, `SIPp ended with ${code}: ${child.errors().slice(-3000)}`);
 }

@@ -379,6 +379,7 @@ signalling.addEventListener('message', (e) => {
   // One at a time: an answer must be in place before what follows it.
   chain = chain.then(() => take(/** @type {CustomEvent} */ (e).detail)).catch((x) => console.error(x));
 });
+signalling.addEventListener('alive', () => settled('network.lost'));
 signalling.addEventListener('lost', () => {
   if (['ended', 'lobby'].includes(state)) notice('network.lost');
   else if (state !== 'joining') {

@@ -19,7 +19,10 @@ export class Signalling extends EventTarget {
     this.heard = 0;
     this.welcomed = false;
     setInterval(() => this.ping(), pingEvery);
-    window.addEventListener('online', () => this.connect());
+    window.addEventListener('online', () => {
+      this.connect();
+      this.ping();
+    });
     this.connect();
   }
 
@@ -48,7 +51,10 @@ export class Signalling extends EventTarget {
   /** @param {any} m */
   take(m) {
     if (m.ack) this.out = this.out.filter((o) => o.seq > m.ack);
-    if (m.type === 'pong') return;
+    if (m.type === 'pong') {
+      this.dispatchEvent(new Event('alive'));
+      return;
+    }
     if (m.type === 'welcome') {
       this.wait = 250;
       this.fresh = false;
