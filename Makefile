@@ -7,7 +7,10 @@ OPUS := $(shell pkg-config --variable=libdir opus 2>/dev/null)/libopus.a
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' 'web/page/*' 'internal/demo/prompts/*' 'internal/admin/*.json' 2>/dev/null)
 
-.PHONY: run test check bench build build-tools test-tools fuzz
+# The linter is a tool, not a part: it stays out of go.mod.
+LINTER := golangci-lint-v2.15.0
+
+.PHONY: run test check lint bench build build-tools test-tools fuzz
 
 run: build
 	@bin/sipbridge demo
@@ -34,9 +37,17 @@ test: test-tools build
 check: build-tools
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "gofmt the files above"; exit 1; }
 	go mod tidy -diff
-	go vet ./...
+	$(MAKE) lint
 	go test -race ./...
 	$(MAKE) fuzz
+
+# .golangci.yml names the linters, go vet among them, and why.
+lint: build-tools bin/$(LINTER)
+	bin/$(LINTER) run ./...
+
+bin/$(LINTER):
+	GOFLAGS= GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER:golangci-lint-%=%)
+	mv bin/golangci-lint $@
 
 # Ten seconds of each fuzzer.
 FUZZTIME ?= 10s

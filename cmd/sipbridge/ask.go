@@ -52,7 +52,9 @@ var routeCommand = &cli.Command{
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\n", mark, s.Route, s.Why)
 		}
-		w.Flush()
+		if err := w.Flush(); err != nil {
+			return err
+		}
 		switch e.Kind {
 		case policy.Routed:
 			fmt.Printf("\nroute %q: %s\n", e.Route, strings.Join(e.Names, ", "))
@@ -151,7 +153,9 @@ func ask(c *cli.Context, method, path string, body, into any) error {
 	defer res.Body.Close()
 	if res.StatusCode >= 300 {
 		var p struct{ Detail string }
-		json.NewDecoder(res.Body).Decode(&p)
+		if err := json.NewDecoder(res.Body).Decode(&p); err != nil {
+			return fmt.Errorf("%s from %s, which is no answer of a gateway", res.Status, base)
+		}
 		return fmt.Errorf("%s: %s", res.Status, p.Detail)
 	}
 	if into == nil {

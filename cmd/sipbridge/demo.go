@@ -28,7 +28,11 @@ var demoCommand = &cli.Command{
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(state)
+		defer func() {
+			if err := os.RemoveAll(state); err != nil {
+				fmt.Fprintln(os.Stderr, "sipbridge:", err)
+			}
+		}()
 		cfg := demoConfig(state)
 		p := check(&cfg, panics{})
 		log := slog.New(&lines{w: os.Stdout})

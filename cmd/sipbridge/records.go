@@ -99,7 +99,9 @@ func (g *gateway) recover() {
 			continue
 		}
 		if written[id] {
-			g.bus.Calls().Delete(id)
+			if err := g.bus.Calls().Delete(id); err != nil {
+				g.log.Warn("recorded call not forgotten", "call", id, "error", err)
+			}
 			continue
 		}
 		r.Ended = time.Now()

@@ -427,7 +427,9 @@ func (p *Plain) reports() {
 			p.cfg.Log.Debug("rtcp report", "error", err)
 			continue
 		}
-		p.rtcp.WriteToUDPAddrPort(b, netip.AddrPortFrom(to.Addr(), to.Port()+1))
+		if _, err := p.rtcp.WriteToUDPAddrPort(b, netip.AddrPortFrom(to.Addr(), to.Port()+1)); err != nil {
+			p.cfg.Log.Debug("rtcp not sent", "error", err)
+		}
 	}
 }
 

@@ -89,7 +89,10 @@ func NewBrowsers(cfg BrowsersConfig) (*Browsers, error) {
 		return nil, err
 	}
 	if cfg.Public.IsValid() {
-		se.SetNAT1To1IPs([]string{cfg.Public.String()}, webrtc.ICECandidateTypeHost)
+		rule := webrtc.ICEAddressRewriteRule{External: []string{cfg.Public.String()}, AsCandidateType: webrtc.ICECandidateTypeHost}
+		if err := se.SetICEAddressRewriteRules(rule); err != nil {
+			return nil, err
+		}
 	}
 	me := new(webrtc.MediaEngine)
 	for _, c := range parameters(able(browserOrder, nil, event48k(110), event8k(126))) {

@@ -55,7 +55,7 @@ func Parse(b []byte) (*Description, error) {
 	}
 	var raw psdp.SessionDescription
 	if err := raw.Unmarshal(clean); err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrSyntax, err)
+		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
 	}
 	d := &Description{User: raw.Origin.Username, ID: raw.Origin.SessionID, Version: raw.Origin.SessionVersion}
 	d.Addr = address(raw.ConnectionInformation)

@@ -50,13 +50,11 @@ func (l *Leg) state() DialogState {
 // inDialog builds a request from a dialog's state, so that one left in the
 // ledger is ended by the same code that ends one of our own.
 func (s *Server) inDialog(t *trunk, m sipmsg.RequestMethod, d DialogState) *sipmsg.Request {
-	var target sipmsg.Uri
-	sipmsg.ParseUri(d.Target, &target)
+	target := parsed(d.Target)
 	req := sipmsg.NewRequest(m, target)
 	next := target
 	for i, r := range d.Routes {
-		var u sipmsg.Uri
-		sipmsg.ParseUri(r, &u)
+		u := parsed(r)
 		if i == 0 {
 			next = u // loose routing (RFC 3261 §16.12); strict routers are history
 		}
@@ -66,16 +64,24 @@ func (s *Server) inDialog(t *trunk, m sipmsg.RequestMethod, d DialogState) *sipm
 	if d.Connection != "" && req.Transport() == "TCP" {
 		req.SetDestination(d.Connection)
 	}
-	from := &sipmsg.FromHeader{Params: sipmsg.NewParams()}
-	sipmsg.ParseUri(d.LocalURI, &from.Address)
+	from := &sipmsg.FromHeader{Address: parsed(d.LocalURI), Params: sipmsg.NewParams()}
 	from.Params.Add("tag", d.LocalTag)
-	to := &sipmsg.ToHeader{Params: sipmsg.NewParams()}
-	sipmsg.ParseUri(d.RemoteURI, &to.Address)
+	to := &sipmsg.ToHeader{Address: parsed(d.RemoteURI), Params: sipmsg.NewParams()}
 	if d.RemoteTag != "" {
 		to.Params.Add("tag", d.RemoteTag)
 	}
 	s.complete(req, from, to, d.CallID, d.CSeq, maxForwards)
 	return req
+}
+
+// parsed reads back a URI that was printed by us. One that a torn ledger holds
+// comes back empty, and the request to it cannot be sent.
+func parsed(s string) sipmsg.Uri {
+	var u sipmsg.Uri
+	if err := sipmsg.ParseUri(s, &u); err != nil {
+		return sipmsg.Uri{}
+	}
+	return u
 }
 
 const maxForwards = 70

@@ -31,6 +31,9 @@ const (
 	timeT2 = 4 * time.Second
 )
 
+// readBuffer is what a UDP listener may queue, in bytes: a second of INVITEs.
+const readBuffer = 4 << 20
+
 // globals guards what sipgo keeps once for the process.
 var globals sync.Once
 
@@ -190,7 +193,9 @@ func (s *Server) listen(l string) error {
 	case "udp":
 		k.udp, err = net.ListenUDP("udp"+family, net.UDPAddrFromAddrPort(li.Addr))
 		if err == nil {
-			k.udp.SetReadBuffer(4 << 20)
+			if err := k.udp.SetReadBuffer(readBuffer); err != nil {
+				s.o.Log.Warn("sip listener keeps the system's read buffer", "error", err)
+			}
 			k.Addr = netip.AddrPortFrom(li.Addr.Addr(), uint16(k.udp.LocalAddr().(*net.UDPAddr).Port))
 			s.wg.Go(func() { s.served(s.srv.ServeUDP(k.udp)) })
 		}
@@ -218,8 +223,8 @@ func (s *Server) served(err error) {
 // filter drops what comes from no trunk before a byte of it is parsed: a
 // scanner gets no answer.
 func (s *Server) filter(p sipmsg.TransportReadProps, data []byte) ([]byte, error) {
-	a, err := netip.ParseAddrPort(p.RemoteAddr.String())
-	if err != nil || s.match(a.Addr()) == nil {
+	from, _ := netip.ParseAddrPort(p.RemoteAddr.String()) // nowhere, if it cannot be read: a stranger
+	if s.match(from.Addr()) == nil {
 		s.strangers.Add(1)
 		return nil, nil
 	}

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	sipmsg "github.com/emiago/sipgo/sip"
@@ -70,10 +71,8 @@ func userPart(s string) string {
 	if s == "" {
 		return "anonymous"
 	}
-	for _, r := range s {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '+' || r == '-' || r == '_' || r == '.' || r == '*' || r == '#') {
-			return "anonymous"
-		}
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-_.*#") != "" {
+		return "anonymous"
 	}
 	return s
 }
@@ -101,7 +100,7 @@ func (l *Leg) dial() {
 		again := ack
 		l.mu.Unlock()
 		if res.IsSuccess() && again != nil {
-			l.s.ua.TransportLayer().WriteMsg(again.Clone())
+			l.acknowledge(again.Clone())
 		}
 	})
 	giveUp := l.giveUp
@@ -170,9 +169,7 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 	}
 	l.routes = routeSet(res, true)
 	ack := l.s.inDialog(l.t, sipmsg.ACK, l.state())
-	if err := l.s.ua.TransportLayer().WriteMsg(ack); err != nil {
-		l.log.Debug("ACK not sent", "error", err)
-	}
+	l.acknowledge(ack)
 	if late {
 		bye := l.request(sipmsg.BYE)
 		l.s.tx.Go(func() { l.s.transact(bye) })
@@ -188,6 +185,13 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 	l.s.o.Ledger.Open(l.state())
 	l.post(call.Event{Answered: true})
 	return ack
+}
+
+// acknowledge sends an ACK; one that is lost is sent again when the 200 is.
+func (l *Leg) acknowledge(ack *sipmsg.Request) {
+	if err := l.s.ua.TransportLayer().WriteMsg(ack); err != nil {
+		l.log.Debug("ACK not sent", "error", err)
+	}
 }
 
 // over takes the end of a call that never stood.

@@ -152,7 +152,7 @@ func (l *Leg) reinvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	if err != nil {
 		c := call.AsCause(err)
 		l.mu.Lock()
-		l.ep.Rollback()
+		l.rollBack()
 		res := l.response(req, max(c.Status, 400), nil)
 		l.mu.Unlock()
 		l.send(tx, res)
@@ -173,8 +173,15 @@ func (l *Leg) reinvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		if want, err := l.ep.SetAnswer(ack.Body()); err == nil {
 			l.want = want
 		} else {
-			l.ep.Rollback()
+			l.rollBack()
 		}
+	}
+}
+
+// rollBack puts the session back to what it was before an offer. It needs mu.
+func (l *Leg) rollBack() {
+	if err := l.ep.Rollback(); err != nil {
+		l.log.Warn("offer not rolled back", "error", err)
 	}
 }
 

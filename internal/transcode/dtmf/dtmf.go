@@ -128,7 +128,7 @@ func ParseInfo(contentType string, body []byte) (Digit, time.Duration, error) {
 func parseRelay(body []byte) (Digit, time.Duration, error) {
 	var digit Digit
 	length := DefaultDuration
-	err := error(ErrNotADigit)
+	err := ErrNotADigit
 	for l := range bytes.Lines(body) {
 		key, value, ok := strings.Cut(strings.TrimSpace(string(l)), "=")
 		if !ok {
