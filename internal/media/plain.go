@@ -361,14 +361,7 @@ func (p *Plain) transmit(h *rtp.Header, raw []byte) error {
 			return ErrNoOffer
 		}
 	}
-	raw[0] = 2 << 6
-	raw[1] = h.PayloadType
-	if h.Marker {
-		raw[1] |= 0x80
-	}
-	binary.BigEndian.PutUint16(raw[2:], h.SequenceNumber)
-	binary.BigEndian.PutUint32(raw[4:], h.Timestamp)
-	binary.BigEndian.PutUint32(raw[8:], h.SSRC)
+	putHeader(h, raw)
 	_, err := p.rtp.WriteToUDPAddrPort(raw, *to)
 	return err
 }

@@ -2,6 +2,7 @@ package media
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -78,6 +79,7 @@ type Stream struct {
 	lastTS  atomic.Uint32
 	lastAt  atomic.Int64 // ns since start
 	pressed atomic.Bool  // a key press of ours is going out: sound waits
+	sending atomic.Bool  // a packet is being sent
 
 	in  reception
 	out struct{ packets, octets atomic.Uint64 }
@@ -167,19 +169,26 @@ func (s *Stream) tap(p *Packet) {
 }
 
 // send passes a packet to the socket below. The header's sequence number,
-// timestamp, payload type and marker are the caller's.
-func (s *Stream) send(h *rtp.Header, raw []byte) {
+// timestamp, payload type and marker are the caller's. It reports false, and
+// sends nothing, while another goroutine sends: that is a key press of ours, or
+// the moment in which one path takes over from another.
+func (s *Stream) send(h *rtp.Header, raw []byte) bool {
 	a := s.agreed.Load()
 	t := s.below.Load()
 	if a == nil || t == nil || !a.Direction.Sends() {
-		return
+		return true
 	}
+	if !s.sending.CompareAndSwap(false, true) {
+		return false
+	}
+	defer s.sending.Store(false)
 	h.Version = 2
 	h.SSRC = s.ssrc.Load()
 	if (*t).transmit(h, raw) == nil {
 		s.out.packets.Add(1)
 		s.out.octets.Add(uint64(len(raw) - Headroom))
 	}
+	return true
 }
 
 // Press sends a key press of our own as telephone-events: for digits that came
@@ -205,7 +214,9 @@ func (s *Stream) Press(d dtmf.Digit, length time.Duration) bool {
 	put := func() {
 		h.SequenceNumber = uint16(s.seq.Add(1))
 		e.Put(raw[Headroom:])
-		s.send(&h, raw[:])
+		for !s.send(&h, raw[:]) {
+			runtime.Gosched() // the packet of the path that is just going out
+		}
 		h.Marker = false
 	}
 	tick := time.NewTicker(step)

@@ -2,124 +2,17 @@ package media
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
-	"time"
 
-	"github.com/pion/dtls/v3"
-	"github.com/pion/ice/v4"
-	"github.com/pion/interceptor"
-	"github.com/pion/logging"
-	"github.com/pion/rtcp"
-	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/sipbridge/sipbridge/internal/sdp"
 	"github.com/sipbridge/sipbridge/internal/transcode/dtmf"
 )
-
-// BrowsersConfig says how browsers' media is received.
-type BrowsersConfig struct {
-	Port   int        // one UDP port for every browser
-	Listen netip.Addr // the address it is on; unspecified: every interface
-	Public netip.Addr // 1:1 NAT address in front of it; zero: none
-	Log    *slog.Logger
-}
-
-// Browsers is what all WebRTC endpoints share: one UDP port, one certificate.
-type Browsers struct {
-	api  *webrtc.API
-	mux  ice.UDPMux
-	cert webrtc.Certificate
-	log  *slog.Logger
-}
-
-// The order a browser is offered encodings in: the best sound over a bad
-// network first.
-var browserOrder = []string{"opus", "G722", "PCMA", "PCMU"}
-
-// NewBrowsers opens the port.
-func NewBrowsers(cfg BrowsersConfig) (*Browsers, error) {
-	b := &Browsers{log: cfg.Log}
-	lf := logging.NewDefaultLoggerFactory()
-	lf.DefaultLogLevel = logging.LogLevelDisabled // its messages name addresses, one line a check
-	var err error
-	if !cfg.Listen.IsValid() || cfg.Listen.IsUnspecified() {
-		b.mux, err = ice.NewMultiUDPMuxFromPort(cfg.Port, ice.UDPMuxFromPortWithLoopback(),
-			ice.UDPMuxFromPortWithIPFilter(func(ip net.IP) bool { return !ip.IsLinkLocalUnicast() }), // no browser reaches those
-			ice.UDPMuxFromPortWithReadBufferSize(4<<20), ice.UDPMuxFromPortWithLogger(lf.NewLogger("mux")))
-	} else {
-		var conn *net.UDPConn
-		if conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(cfg.Listen, uint16(cfg.Port)))); err == nil {
-			b.mux = ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Logger: lf.NewLogger("mux")})
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("media: browsers' UDP port %d: %w", cfg.Port, err)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	cert, err := webrtc.GenerateCertificate(key)
-	if err != nil {
-		return nil, err
-	}
-	b.cert = *cert
-
-	var se webrtc.SettingEngine
-	se.LoggerFactory = lf
-	se.SetICEUDPMux(b.mux)
-	se.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled) // .local names are passed over, never waited for
-	se.SetIncludeLoopbackCandidate(true)
-	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
-	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
-	se.SetICETimeouts(5*time.Second, 20*time.Second, 2*time.Second)
-	se.SetFireOnTrackBeforeFirstRTP(true)
-	if err := se.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
-		return nil, err
-	}
-	if cfg.Public.IsValid() {
-		rule := webrtc.ICEAddressRewriteRule{External: []string{cfg.Public.String()}, AsCandidateType: webrtc.ICECandidateTypeHost}
-		if err := se.SetICEAddressRewriteRules(rule); err != nil {
-			return nil, err
-		}
-	}
-	me := new(webrtc.MediaEngine)
-	for _, c := range parameters(able(browserOrder, nil, event48k(110), event8k(126))) {
-		if err := me.RegisterCodec(c, webrtc.RTPCodecTypeAudio); err != nil {
-			return nil, err
-		}
-	}
-	b.api = webrtc.NewAPI(webrtc.WithSettingEngine(se), webrtc.WithMediaEngine(me),
-		webrtc.WithInterceptorRegistry(new(interceptor.Registry)))
-	return b, nil
-}
-
-// Close closes the port; every endpoint must be closed before.
-func (b *Browsers) Close() error { return b.mux.Close() }
-
-func parameters(formats []sdp.Format) []webrtc.RTPCodecParameters {
-	var out []webrtc.RTPCodecParameters
-	for _, f := range formats {
-		c := webrtc.RTPCodecParameters{PayloadType: webrtc.PayloadType(f.PT), RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: "audio/" + f.Name, ClockRate: uint32(f.Clock), SDPFmtpLine: f.Params}}
-		if f.Channels > 1 {
-			c.Channels = uint16(f.Channels)
-		}
-		out = append(out, c)
-	}
-	return out
-}
 
 // WebRTC is a browser's endpoint: ICE, DTLS-SRTP and RTP on the shared port
 // (RFC 8825). Its stream outlives the PeerConnection: Renew puts a new one
@@ -131,110 +24,53 @@ type WebRTC struct {
 	wg       sync.WaitGroup
 
 	// ---- owned by the leg ----
-	pc      *webrtc.PeerConnection
-	audio   *webrtc.RTPTransceiver
+	peer    *peer
 	early   []string // candidates that came before the description
 	remote  bool     // the peer's description is in place
 	offered sdp.Session
-	stop    chan struct{} // ends what runs beside this PeerConnection
 
-	mu     sync.Mutex // guards closed and gen against pion's callbacks
+	mu     sync.Mutex // guards closed and now against pion's callbacks
 	closed bool
-	gen    int
+	now    *peer // who may speak for the endpoint
 }
 
 // NewWebRTC makes an endpoint; it opens no socket of its own.
 func (b *Browsers) NewWebRTC() (*WebRTC, error) {
 	w := &WebRTC{browsers: b, events: make(chan Event, eventQueue)}
-	w.stream = newStream("srtp", func(d dtmf.Digit) { w.tell(anyPC, Event{Kind: Digit, Digit: d}) })
+	w.stream = newStream("srtp", func(d dtmf.Digit) { w.tell(nil, Event{Kind: Digit, Digit: d}) })
 	if err := w.connect(); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-func (w *WebRTC) connect() error {
-	pc, err := w.browsers.api.NewPeerConnection(webrtc.Configuration{
-		Certificates: []webrtc.Certificate{w.browsers.cert}, BundlePolicy: webrtc.BundlePolicyMaxBundle})
-	if err != nil {
-		return fmt.Errorf("media: %w", err)
-	}
-	w.mu.Lock()
-	w.gen++
-	gen := w.gen
-	w.mu.Unlock()
-	stop := make(chan struct{})
-	w.pc, w.remote, w.early, w.audio, w.stop = pc, false, nil, nil, stop
-	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
-		e := Event{Kind: Candidate}
-		if c != nil {
-			e.Candidate = c.ToJSON().Candidate
-		}
-		w.tell(gen, e)
-	})
-	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
-		switch s {
-		case webrtc.PeerConnectionStateConnected:
-			w.tell(gen, Event{Kind: Connected})
-		case webrtc.PeerConnectionStateDisconnected:
-			w.tell(gen, Event{Kind: Disconnected})
-		case webrtc.PeerConnectionStateFailed:
-			w.tell(gen, Event{Kind: Failed})
-		}
-	})
-	pc.OnTrack(func(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
-		if t.Kind() != webrtc.RTPCodecTypeAudio {
-			return
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.closed {
-			return
-		}
-		w.wg.Go(func() { w.readRTP(t) })
-		w.wg.Go(func() { w.readRTCP(r.ReadRTCP) })
-	})
-	sender, err := pc.AddTrack(&localTrack{w: w})
-	if err != nil {
-		pc.Close()
-		return fmt.Errorf("media: %w", err)
-	}
-	for _, t := range pc.GetTransceivers() {
-		if t.Sender() == sender {
-			w.audio = t
-		}
-	}
-	w.wg.Go(func() { w.readRTCP(sender.ReadRTCP) })
-	w.wg.Go(func() { w.reports(pc, stop) })
-	return nil
-}
-
 // Renew drops the PeerConnection and begins with a fresh one: the page was
 // loaded again and has new keys. The stream and its path stay.
 func (w *WebRTC) Renew() error {
-	old := w.pc
 	w.mu.Lock()
 	closed := w.closed
 	w.mu.Unlock()
 	if closed {
 		return net.ErrClosed
 	}
-	close(w.stop)
-	old.Close()
+	w.stream.below.Store(nil)
+	if err := w.peer.close(); err != nil {
+		w.browsers.log.Debug("old PeerConnection", "error", err)
+	}
 	return w.connect()
 }
 
 // Offer describes one sound line; candidates follow as events (RFC 8838).
 func (w *WebRTC) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	_, m, _ := want.First(sdp.Audio)
-	if err := w.audio.SetCodecPreferences(parameters(able(browserOrder, m.Preferred, event48k(110), event8k(126)))); err != nil {
+	if err := w.peer.audio.SetCodecPreferences(parameters(able(browserOrder, m.Preferred, event48k(110), event8k(126)))); err != nil {
 		return nil, fmt.Errorf("media: offer: %w", err)
 	}
-	d, err := w.pc.CreateOffer(nil)
+	d, err := w.peer.pc.CreateOffer(nil)
 	if err != nil {
 		return nil, fmt.Errorf("media: offer: %w", err)
 	}
-	if err := w.pc.SetLocalDescription(d); err != nil {
+	if err := w.peer.pc.SetLocalDescription(d); err != nil {
 		return nil, fmt.Errorf("media: offer: %w", err)
 	}
 	return []byte(d.SDP), nil
@@ -283,7 +119,7 @@ func (w *WebRTC) SetOffer(b []byte) (sdp.Session, error) {
 // describe hands the peer's description to the PeerConnection, and the
 // candidates that had come before it.
 func (w *WebRTC) describe(t webrtc.SDPType, b []byte) error {
-	if err := w.pc.SetRemoteDescription(webrtc.SessionDescription{Type: t, SDP: string(b)}); err != nil {
+	if err := w.peer.pc.SetRemoteDescription(webrtc.SessionDescription{Type: t, SDP: string(b)}); err != nil {
 		return fmt.Errorf("media: the browser's %s: %w", t, err)
 	}
 	w.remote = true
@@ -317,14 +153,14 @@ func (w *WebRTC) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if _, ok := (sdp.Media{Formats: formats}).Codec(); !ok {
 		return nil, sdp.ErrNothingInCommon
 	}
-	if err := w.audio.SetCodecPreferences(parameters(formats)); err != nil {
+	if err := w.peer.audio.SetCodecPreferences(parameters(formats)); err != nil {
 		return nil, fmt.Errorf("media: answer: %w", err)
 	}
-	d, err := w.pc.CreateAnswer(nil)
+	d, err := w.peer.pc.CreateAnswer(nil)
 	if err != nil {
 		return nil, fmt.Errorf("media: answer: %w", err)
 	}
-	if err := w.pc.SetLocalDescription(d); err != nil {
+	if err := w.peer.pc.SetLocalDescription(d); err != nil {
 		return nil, fmt.Errorf("media: answer: %w", err)
 	}
 	local, err := sdp.Parse([]byte(d.SDP))
@@ -343,7 +179,7 @@ func (w *WebRTC) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 
 // Rollback forgets an offer of ours that came to nothing.
 func (w *WebRTC) Rollback() error {
-	return w.pc.SetLocalDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback})
+	return w.peer.pc.SetLocalDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback})
 }
 
 // AddCandidate takes one trickled candidate; "" ends them. Names ending in
@@ -361,7 +197,7 @@ func (w *WebRTC) AddCandidate(c string) error {
 		return nil
 	}
 	mid := ""
-	if err := w.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c, SDPMid: &mid}); err != nil {
+	if err := w.peer.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c, SDPMid: &mid}); err != nil {
 		return fmt.Errorf("media: candidate: %w", err)
 	}
 	return nil
@@ -388,19 +224,17 @@ func (w *WebRTC) Close() error {
 	w.closed = true
 	close(w.events)
 	w.mu.Unlock()
-	close(w.stop)
-	err := w.pc.Close()
+	err := w.peer.close()
 	w.wg.Wait()
 	return err
 }
 
-// anyPC is the generation of what no PeerConnection says by itself.
-const anyPC = 0
-
-func (w *WebRTC) tell(gen int, e Event) {
+// tell passes on what a PeerConnection says, if it is still the endpoint's; nil
+// speaks for none in particular.
+func (w *WebRTC) tell(p *peer, e Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed || gen != anyPC && gen != w.gen {
+	if w.closed || p != nil && p != w.now {
 		return
 	}
 	select {
@@ -408,82 +242,3 @@ func (w *WebRTC) tell(gen int, e Event) {
 	default:
 	}
 }
-
-// readRTP is the packet path in; it ends when the PeerConnection closes.
-func (w *WebRTC) readRTP(t *webrtc.TrackRemote) {
-	var buf [Headroom + maxPacket]byte
-	var pkt Packet
-	for {
-		n, _, err := t.Read(buf[Headroom:])
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe), errors.Is(err, net.ErrClosed):
-			return
-		case err != nil && n == 0:
-			return
-		}
-		off, size, ok := parseRTP(&pkt, buf[Headroom:Headroom+n])
-		if !ok {
-			w.stream.in.malformed.Add(1)
-			continue
-		}
-		pkt.Raw = buf[off : Headroom+off+size]
-		w.stream.receive(&pkt)
-	}
-}
-
-func (w *WebRTC) readRTCP(read func() ([]rtcp.Packet, interceptor.Attributes, error)) {
-	for {
-		packets, _, err := read()
-		if err != nil {
-			return
-		}
-		w.stream.hear(packets)
-	}
-}
-
-func (w *WebRTC) reports(pc *webrtc.PeerConnection, stop <-chan struct{}) {
-	tick := time.NewTicker(reportEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-		}
-		if packets := w.stream.report("sipbridge"); packets != nil {
-			if err := pc.WriteRTCP(packets); err != nil {
-				w.browsers.log.Debug("rtcp report", "error", err)
-			}
-		}
-	}
-}
-
-// localTrack is the way out: it takes the bare writer from the PeerConnection,
-// so that a packet is encrypted and sent on the goroutine that brought it.
-type localTrack struct {
-	w      *WebRTC
-	writer webrtc.TrackLocalWriter
-}
-
-func (t *localTrack) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
-	t.writer = c.WriteStream()
-	t.w.stream.ssrc.Store(uint32(c.SSRC()))
-	var below transmitter = t
-	t.w.stream.below.Store(&below)
-	codecs := c.CodecParameters()
-	if len(codecs) == 0 {
-		return webrtc.RTPCodecParameters{}, sdp.ErrNothingInCommon
-	}
-	return codecs[0], nil
-}
-
-func (t *localTrack) transmit(h *rtp.Header, raw []byte) error {
-	_, err := t.writer.WriteRTP(h, raw[Headroom:])
-	return err
-}
-
-func (t *localTrack) Unbind(webrtc.TrackLocalContext) error { return nil }
-func (t *localTrack) ID() string                            { return "audio" }
-func (t *localTrack) RID() string                           { return "" }
-func (t *localTrack) StreamID() string                      { return "sipbridge" }
-func (t *localTrack) Kind() webrtc.RTPCodecType             { return webrtc.RTPCodecTypeAudio }

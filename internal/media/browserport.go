@@ -1,0 +1,247 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// readBuffer is what a browsers' socket may queue, in bytes.
+const readBuffer = 4 << 20
+
+// controlQueue bounds the STUN, DTLS and RTCP packets that wait for pion.
+const controlQueue = 1024
+
+// browserPort is the browsers' UDP port on one local address. What arrives is
+// told apart as RFC 7983 says: sound of a call that goes beside its
+// PeerConnection is taken on the goroutine that read it; STUN, DTLS, RTCP and
+// the rest are pion's, which reads and writes here as on any socket.
+type browserPort struct {
+	local   netip.AddrPort
+	conns   []*net.UDPConn // one port; the kernel keeps a peer on one of them
+	control chan datagram
+	done    chan struct{}
+	once    sync.Once
+	wg      sync.WaitGroup
+	flows   flowTable
+	dropped atomic.Uint64 // control packets that found no place
+}
+
+type datagram struct {
+	data []byte
+	from netip.AddrPort
+}
+
+// listenBrowsers opens readers sockets on one address and port.
+func listenBrowsers(at netip.AddrPort, readers int) (*browserPort, error) {
+	network := "udp4"
+	if at.Addr().Is6() {
+		network = "udp6"
+	}
+	// Alone first: sockets that share a port would also share it, in silence, with
+	// another gateway that was started by mistake.
+	c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	p := &browserPort{local: c.LocalAddr().(*net.UDPAddr).AddrPort(), conns: []*net.UDPConn{c},
+		control: make(chan datagram, controlQueue), done: make(chan struct{})}
+	if readers > 1 {
+		c.Close()
+		p.conns = nil
+		shared := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
+			var failed error
+			err := rc.Control(func(fd uintptr) {
+				failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			})
+			return errors.Join(err, failed)
+		}}
+		for range readers {
+			c, err := shared.ListenPacket(context.Background(), network, p.local.String())
+			if err != nil {
+				for _, c := range p.conns {
+					c.Close()
+				}
+				return nil, err
+			}
+			p.conns = append(p.conns, c.(*net.UDPConn))
+		}
+	}
+	for _, c := range p.conns {
+		if err := c.SetReadBuffer(readBuffer); err != nil {
+			return nil, errors.Join(fmt.Errorf("media: read buffer: %w", err), p.Close())
+		}
+		p.wg.Go(func() { p.read(c) })
+	}
+	return p, nil
+}
+
+// read is the packet path in from browsers: no lock, no allocation but for
+// control packets.
+func (p *browserPort) read(c *net.UDPConn) {
+	var buf [Headroom + maxPacket]byte
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(buf[Headroom:])
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue // ICMP errors of a browser that is gone
+		}
+		if isSRTP(buf[Headroom : Headroom+n]) {
+			if s := p.flows.find(from); s != nil {
+				s.receive(buf[:Headroom+n])
+				continue
+			}
+		}
+		select {
+		case p.control <- datagram{append([]byte(nil), buf[Headroom:Headroom+n]...), from}:
+		default:
+			p.dropped.Add(1)
+		}
+	}
+}
+
+// isSRTP tells sound from STUN, DTLS (RFC 7983 §7) and RTCP (RFC 5761 §4).
+func isSRTP(b []byte) bool {
+	return len(b) >= 12 && b[0] >= 128 && b[0] <= 191 && (b[1] < 192 || b[1] > 223)
+}
+
+// conn is the socket that a peer is written to by.
+func (p *browserPort) conn(to netip.AddrPort) *net.UDPConn {
+	return p.conns[addressHash(to)%len(p.conns)]
+}
+
+// ReadFromAddrPort is how pion reads what is not sound.
+func (p *browserPort) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
+	select {
+	case d := <-p.control:
+		return copy(b, d.data), d.from, nil
+	case <-p.done:
+		return 0, netip.AddrPort{}, net.ErrClosed
+	}
+}
+
+// WriteToAddrPort is how pion writes.
+func (p *browserPort) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	return p.conn(to).WriteToUDPAddrPort(b, to)
+}
+
+// ReadFrom implements net.PacketConn.
+func (p *browserPort) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := p.ReadFromAddrPort(b)
+	return n, net.UDPAddrFromAddrPort(from), err
+}
+
+// WriteTo implements net.PacketConn.
+func (p *browserPort) WriteTo(b []byte, to net.Addr) (int, error) {
+	u, ok := to.(*net.UDPAddr)
+	if !ok {
+		return 0, fmt.Errorf("media: %v is no UDP address", to)
+	}
+	return p.WriteToAddrPort(b, u.AddrPort())
+}
+
+// Close closes the port and waits for its readers.
+func (p *browserPort) Close() error {
+	var err error
+	p.once.Do(func() {
+		close(p.done)
+		for _, c := range p.conns {
+			err = errors.Join(err, c.Close())
+		}
+	})
+	p.wg.Wait()
+	return err
+}
+
+// LocalAddr implements net.PacketConn.
+func (p *browserPort) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(p.local) }
+
+// SetDeadline implements net.PacketConn; pion sets none.
+func (p *browserPort) SetDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetReadDeadline implements net.PacketConn.
+func (p *browserPort) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetWriteDeadline implements net.PacketConn.
+func (p *browserPort) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// flowBuckets is a few times the calls that one machine carries.
+const flowBuckets = 4096
+
+// flowTable finds a call by where its packets come from. It is read without a
+// lock: a bucket is never changed, only replaced.
+type flowTable struct {
+	mu      sync.Mutex // one writer at a time
+	buckets [flowBuckets]atomic.Pointer[[]flow]
+}
+
+type flow struct {
+	from netip.AddrPort
+	to   *sound
+}
+
+func addressHash(a netip.AddrPort) int {
+	b := a.Addr().As16()
+	h := uint32(a.Port()) * 2654435761
+	for i := 8; i < 16; i++ {
+		h = (h ^ uint32(b[i])) * 16777619
+	}
+	return int(h >> 8)
+}
+
+func (t *flowTable) find(from netip.AddrPort) *sound {
+	bucket := t.buckets[addressHash(from)%flowBuckets].Load()
+	if bucket == nil {
+		return nil
+	}
+	for i := range *bucket {
+		if (*bucket)[i].from == from {
+			return (*bucket)[i].to
+		}
+	}
+	return nil
+}
+
+// put gives an address to a call, from whoever had it.
+func (t *flowTable) put(from netip.AddrPort, to *sound) {
+	t.replace(from, nil, to)
+}
+
+// drop takes an address from a call, if the call still has it.
+func (t *flowTable) drop(from netip.AddrPort, of *sound) {
+	t.replace(from, of, nil)
+}
+
+// replace sets an address's call; with of, only if the call is that one.
+func (t *flowTable) replace(from netip.AddrPort, of, to *sound) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := &t.buckets[addressHash(from)%flowBuckets]
+	var now []flow
+	if old := b.Load(); old != nil {
+		for _, f := range *old {
+			if f.from != from || of != nil && f.to != of {
+				now = append(now, f)
+			}
+		}
+	}
+	if to != nil {
+		now = append(now, flow{from, to})
+	}
+	if len(now) == 0 {
+		b.Store(nil)
+		return
+	}
+	b.Store(&now)
+}

@@ -1,0 +1,206 @@
+package media
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pion/dtls/v3"
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/logging"
+	"github.com/pion/webrtc/v4"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
+)
+
+// BrowsersConfig says how browsers' media is received.
+type BrowsersConfig struct {
+	Port   int        // one UDP port for every browser
+	Listen netip.Addr // the address it is on; unspecified: every interface
+	Public netip.Addr // 1:1 NAT address in front of it; zero: none
+	Log    *slog.Logger
+}
+
+// Browsers is what all WebRTC endpoints share: one UDP port, one certificate.
+type Browsers struct {
+	settings webrtc.SettingEngine // copied for each PeerConnection
+	codecs   *webrtc.MediaEngine
+	ports    []*browserPort
+	mux      ice.UDPMux
+	cert     webrtc.Certificate
+	log      *slog.Logger
+
+	// Through counts calls whose packets had to go through their PeerConnection.
+	Through atomic.Uint64
+}
+
+// The order a browser is offered encodings in: the best sound over a bad
+// network first.
+var browserOrder = []string{"opus", "G722", "PCMA", "PCMU"}
+
+// NewBrowsers opens the port.
+func NewBrowsers(cfg BrowsersConfig) (*Browsers, error) {
+	b := &Browsers{log: cfg.Log}
+	if err := b.listen(cfg); err != nil {
+		return nil, fmt.Errorf("media: browsers' UDP port %d: %w", cfg.Port, err)
+	}
+	if err := b.configure(cfg); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// listen opens the port on the address given, or on every one that a browser
+// could reach.
+func (b *Browsers) listen(cfg BrowsersConfig) error {
+	b.settings.LoggerFactory = quiet()
+	addresses := []netip.Addr{cfg.Listen}
+	if !cfg.Listen.IsValid() || cfg.Listen.IsUnspecified() {
+		var err error
+		if addresses, err = localAddresses(); err != nil {
+			return err
+		}
+	}
+	var muxes []ice.UDPMux
+	for _, a := range addresses {
+		p, err := listenBrowsers(netip.AddrPortFrom(a, uint16(cfg.Port)), runtime.GOMAXPROCS(0))
+		switch {
+		case errors.Is(err, syscall.EADDRNOTAVAIL) && len(addresses) > 1:
+			cfg.Log.Warn("no browsers on an address that is not ready", "address", a)
+			continue
+		case err != nil:
+			for _, m := range muxes {
+				m.Close()
+			}
+			return err
+		}
+		b.ports = append(b.ports, p)
+		muxes = append(muxes, ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: p, Logger: b.settings.LoggerFactory.NewLogger("mux")}))
+	}
+	if len(muxes) == 0 {
+		return errors.New("this machine has no address to listen on")
+	}
+	b.mux = ice.NewMultiUDPMuxDefault(muxes...)
+	return nil
+}
+
+// quiet is a logger for pion: its messages name addresses, one line a check.
+func quiet() logging.LoggerFactory {
+	f := logging.NewDefaultLoggerFactory()
+	f.DefaultLogLevel = logging.LogLevelDisabled
+	return f
+}
+
+// localAddresses are this machine's, but for the link-local ones: no browser
+// reaches those.
+func localAddresses() ([]netip.Addr, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
+			out = append(out, p.Addr().Unmap())
+		}
+	}
+	return out, nil
+}
+
+// configure sets what every PeerConnection has in common.
+func (b *Browsers) configure(cfg BrowsersConfig) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	cert, err := webrtc.GenerateCertificate(key)
+	if err != nil {
+		return err
+	}
+	b.cert = *cert
+	se := &b.settings
+	se.SetICEUDPMux(b.mux)
+	se.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled) // .local names are passed over, never waited for
+	se.SetIncludeLoopbackCandidate(true)
+	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
+	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
+	se.SetICETimeouts(5*time.Second, 20*time.Second, 2*time.Second)
+	se.SetFireOnTrackBeforeFirstRTP(true)
+	if err := se.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
+		return err
+	}
+	if cfg.Public.IsValid() {
+		rule := webrtc.ICEAddressRewriteRule{External: []string{cfg.Public.String()}, AsCandidateType: webrtc.ICECandidateTypeHost}
+		if err := se.SetICEAddressRewriteRules(rule); err != nil {
+			return err
+		}
+	}
+	b.codecs = new(webrtc.MediaEngine)
+	for _, c := range parameters(able(browserOrder, nil, event48k(110), event8k(126))) {
+		if err := b.codecs.RegisterCodec(c, webrtc.RTPCodecTypeAudio); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// peerConnection makes one whose DTLS keys are told to keys.
+func (b *Browsers) peerConnection(keys *dtlsKeys) (*webrtc.PeerConnection, error) {
+	se := b.settings
+	se.SetDTLSKeyLogWriter(keys)
+	se.SetDTLSServerHelloMessageHook(keys.hello)
+	api := webrtc.NewAPI(webrtc.WithSettingEngine(se), webrtc.WithMediaEngine(b.codecs), webrtc.WithInterceptorRegistry(new(interceptor.Registry)))
+	return api.NewPeerConnection(webrtc.Configuration{Certificates: []webrtc.Certificate{b.cert}, BundlePolicy: webrtc.BundlePolicyMaxBundle})
+}
+
+// port finds our port behind a local candidate; nil if it is not on one of ours.
+func (b *Browsers) port(c *webrtc.ICECandidate) *browserPort {
+	if c.Typ == webrtc.ICECandidateTypeRelay || c.Protocol != webrtc.ICEProtocolUDP {
+		return nil
+	}
+	if len(b.ports) == 1 { // whatever address stands in front of it
+		return b.ports[0]
+	}
+	a, err := netip.ParseAddr(c.Address)
+	if err != nil {
+		return nil
+	}
+	for _, p := range b.ports {
+		if p.local.Addr() == a.Unmap() {
+			return p
+		}
+	}
+	return nil
+}
+
+// Close closes the port; every endpoint must be closed before.
+func (b *Browsers) Close() error {
+	err := b.mux.Close()
+	for _, p := range b.ports {
+		err = errors.Join(err, p.Close())
+	}
+	return err
+}
+
+func parameters(formats []sdp.Format) []webrtc.RTPCodecParameters {
+	var out []webrtc.RTPCodecParameters
+	for _, f := range formats {
+		c := webrtc.RTPCodecParameters{PayloadType: webrtc.PayloadType(f.PT), RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: "audio/" + f.Name, ClockRate: uint32(f.Clock), SDPFmtpLine: f.Params}}
+		if f.Channels > 1 {
+			c.Channels = uint16(f.Channels)
+		}
+		out = append(out, c)
+	}
+	return out
+}

@@ -1,0 +1,264 @@
+package media
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
+)
+
+// peer is one PeerConnection under an endpoint. It negotiates, keeps ICE and
+// DTLS going and carries RTCP; sound goes beside it where it can.
+type peer struct {
+	w     *WebRTC
+	pc    *webrtc.PeerConnection
+	audio *webrtc.RTPTransceiver
+	keys  dtlsKeys
+	stop  chan struct{} // ends what runs beside it
+	once  sync.Once     // the way of the packets is chosen once: no SSRC has two senders
+	sound atomic.Pointer[sound]
+
+	writer atomic.Pointer[webrtc.TrackLocalWriter] // the way out through the PeerConnection
+}
+
+// connect puts a fresh PeerConnection under the endpoint.
+func (w *WebRTC) connect() error {
+	p := &peer{w: w, stop: make(chan struct{})}
+	var err error
+	if p.pc, err = w.browsers.peerConnection(&p.keys); err != nil {
+		return fmt.Errorf("media: %w", err)
+	}
+	sender, err := p.pc.AddTrack(p)
+	if err != nil {
+		p.pc.Close()
+		return fmt.Errorf("media: %w", err)
+	}
+	for _, t := range p.pc.GetTransceivers() {
+		if t.Sender() == sender {
+			p.audio = t
+		}
+	}
+	// Known before anything is described: sound beside the PeerConnection may
+	// begin before pion binds the track.
+	w.stream.ssrc.Store(uint32(sender.GetParameters().Encodings[0].SSRC))
+	w.mu.Lock()
+	w.now = p
+	w.mu.Unlock()
+	w.peer, w.remote, w.early = p, false, nil
+	p.pc.OnICECandidate(func(c *webrtc.ICECandidate) {
+		e := Event{Kind: Candidate}
+		if c != nil {
+			e.Candidate = c.ToJSON().Candidate
+		}
+		w.tell(p, e)
+	})
+	p.pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
+		switch s {
+		case webrtc.PeerConnectionStateConnected:
+			p.begin()
+			w.tell(p, Event{Kind: Connected})
+		case webrtc.PeerConnectionStateDisconnected:
+			w.tell(p, Event{Kind: Disconnected})
+		case webrtc.PeerConnectionStateFailed:
+			w.tell(p, Event{Kind: Failed})
+		}
+	})
+	p.pc.OnTrack(func(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
+		if t.Kind() != webrtc.RTPCodecTypeAudio {
+			return
+		}
+		p.begin()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.closed {
+			return
+		}
+		if p.sound.Load() == nil {
+			w.wg.Go(func() { p.readRTP(t) })
+		}
+		w.wg.Go(func() { p.readRTCP(r.ReadRTCP) })
+	})
+	w.wg.Go(func() { p.readRTCP(sender.ReadRTCP) })
+	w.wg.Go(p.reports)
+	return nil
+}
+
+// close ends the PeerConnection and gives back its address.
+func (p *peer) close() error {
+	close(p.stop)
+	err := p.pc.Close()
+	p.once.Do(func() {}) // whoever has not begun never will
+	if s := p.sound.Load(); s != nil {
+		s.end()
+	}
+	return err
+}
+
+// begin chooses the packets' way, once DTLS is through: beside the
+// PeerConnection where ICE chose our port and the keys are known, else through
+// it.
+func (p *peer) begin() {
+	p.once.Do(func() {
+		var below transmitter = p
+		s, err := p.beside()
+		if err == nil {
+			p.sound.Store(s)
+			below = s
+		} else {
+			p.w.browsers.Through.Add(1)
+			p.w.browsers.log.Debug("sound goes through the PeerConnection", "reason", err)
+		}
+		p.w.stream.below.Store(&below)
+	})
+}
+
+var errNotReady = errors.New("media: the PeerConnection is not ready for sound")
+
+var errNotOurs = errors.New("media: the chosen path is not on the browsers' port")
+
+func (p *peer) beside() (*sound, error) {
+	ice := p.audio.Sender().Transport().ICETransport()
+	pair, err := ice.GetSelectedCandidatePair()
+	if err != nil {
+		return nil, err
+	}
+	s := &sound{stream: p.w.stream}
+	if s.in, s.out, err = p.keys.contexts(); err != nil {
+		return nil, err
+	}
+	if err := p.follow(s, pair); err != nil {
+		return nil, err
+	}
+	ice.OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
+		if err := p.follow(s, pair); err != nil {
+			p.w.browsers.log.Warn("sound cannot follow ICE", "error", err)
+			p.w.tell(p, Event{Kind: Failed})
+		}
+	})
+	// Once more: the choice may have changed before we listened.
+	if pair, err = ice.GetSelectedCandidatePair(); err == nil {
+		err = p.follow(s, pair)
+	}
+	if err != nil {
+		s.end()
+		return nil, err
+	}
+	return s, nil
+}
+
+// follow sends a call's sound the way that ICE chose.
+func (p *peer) follow(s *sound, pair *webrtc.ICECandidatePair) error {
+	if pair == nil {
+		return errNotOurs
+	}
+	port := p.w.browsers.port(pair.Local)
+	if port == nil {
+		return errNotOurs
+	}
+	a, err := netip.ParseAddr(pair.Remote.Address)
+	if err != nil {
+		return fmt.Errorf("media: candidate: %w", err)
+	}
+	s.move(port, netip.AddrPortFrom(a.Unmap(), pair.Remote.Port))
+	return nil
+}
+
+// readRTP is the packet path in through the PeerConnection; it ends when that
+// closes.
+func (p *peer) readRTP(t *webrtc.TrackRemote) {
+	s := p.w.stream
+	var buf [Headroom + maxPacket]byte
+	var pkt Packet
+	for {
+		n, _, err := t.Read(buf[Headroom:])
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe), errors.Is(err, net.ErrClosed):
+			return
+		case err != nil && n == 0:
+			return
+		}
+		off, size, ok := parseRTP(&pkt, buf[Headroom:Headroom+n])
+		if !ok {
+			s.in.malformed.Add(1)
+			continue
+		}
+		pkt.Raw = buf[off : Headroom+off+size]
+		s.receive(&pkt)
+	}
+}
+
+func (p *peer) readRTCP(read func() ([]rtcp.Packet, interceptor.Attributes, error)) {
+	for {
+		packets, _, err := read()
+		if err != nil {
+			return
+		}
+		p.w.stream.hear(packets)
+	}
+}
+
+func (p *peer) reports() {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-tick.C:
+		}
+		if packets := p.w.stream.report("sipbridge"); packets != nil {
+			if err := p.pc.WriteRTCP(packets); err != nil {
+				p.w.browsers.log.Debug("rtcp report", "error", err)
+			}
+		}
+	}
+}
+
+// Bind implements webrtc.TrackLocal: it takes the bare writer, so that a packet
+// that goes through the PeerConnection is encrypted and sent on the goroutine
+// that brought it.
+func (p *peer) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	writer := c.WriteStream()
+	p.writer.Store(&writer)
+	codecs := c.CodecParameters()
+	if len(codecs) == 0 {
+		return webrtc.RTPCodecParameters{}, sdp.ErrNothingInCommon
+	}
+	return codecs[0], nil
+}
+
+// transmit implements transmitter, through the PeerConnection.
+func (p *peer) transmit(h *rtp.Header, raw []byte) error {
+	writer := p.writer.Load()
+	if writer == nil {
+		return errNotReady
+	}
+	_, err := (*writer).WriteRTP(h, raw[Headroom:])
+	return err
+}
+
+// Unbind implements webrtc.TrackLocal.
+func (p *peer) Unbind(webrtc.TrackLocalContext) error { return nil }
+
+// ID implements webrtc.TrackLocal.
+func (p *peer) ID() string { return "audio" }
+
+// RID implements webrtc.TrackLocal.
+func (p *peer) RID() string { return "" }
+
+// StreamID implements webrtc.TrackLocal.
+func (p *peer) StreamID() string { return "sipbridge" }
+
+// Kind implements webrtc.TrackLocal.
+func (p *peer) Kind() webrtc.RTPCodecType { return webrtc.RTPCodecTypeAudio }

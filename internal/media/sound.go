@@ -1,0 +1,113 @@
+package media
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
+)
+
+// sealing is room for what SRTP adds to a packet: a GCM tag (RFC 7714 §7.1).
+const sealing = 16
+
+// sound is a browser's packets beside its PeerConnection: decrypted on the
+// goroutine that read them, encrypted on the one that brings them, and no queue
+// between (docs/decisions/006-beside-the-peerconnection.md).
+type sound struct {
+	stream *Stream
+	way    atomic.Pointer[way]
+	mu     sync.Mutex // one change of the way at a time
+	ended  bool       // guarded by mu
+
+	// ---- owned by whoever reads ----
+	reading atomic.Bool // two readers can meet while the peer changes its address
+	in      *srtp.Context
+	pkt     Packet
+	inHdr   rtp.Header
+
+	// ---- owned by the stream's sender ----
+	out    *srtp.Context
+	outHdr rtp.Header
+	sealed [maxPacket + sealing]byte
+}
+
+// way is the path that ICE chose: one of our ports, and the peer's address.
+type way struct {
+	port *browserPort
+	conn *net.UDPConn
+	to   netip.AddrPort
+}
+
+// receive takes one packet, which has Headroom bytes before it.
+func (s *sound) receive(buf []byte) {
+	if !s.reading.CompareAndSwap(false, true) {
+		return
+	}
+	defer s.reading.Store(false)
+	b := buf[Headroom:]
+	s.inHdr = rtp.Header{}
+	b, err := s.in.DecryptRTP(b[:0], b, &s.inHdr)
+	if err != nil {
+		s.stream.in.malformed.Add(1)
+		return
+	}
+	off, size, ok := parseRTP(&s.pkt, b)
+	if !ok {
+		s.stream.in.malformed.Add(1)
+		return
+	}
+	s.pkt.Raw = buf[off : Headroom+off+size]
+	s.stream.receive(&s.pkt)
+}
+
+// transmit implements transmitter.
+func (s *sound) transmit(h *rtp.Header, raw []byte) error {
+	putHeader(h, raw)
+	s.outHdr = rtp.Header{}
+	b, err := s.out.EncryptRTP(s.sealed[:0], raw, &s.outHdr)
+	if err != nil {
+		return err
+	}
+	w := s.way.Load()
+	_, err = w.conn.WriteToUDPAddrPort(b, w.to)
+	return err
+}
+
+// move follows ICE to another path (RFC 8445 §8.1.1).
+func (s *sound) move(port *browserPort, to netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	port.flows.put(to, s)
+	old := s.way.Swap(&way{port, port.conn(to), to})
+	if old != nil && (old.port != port || old.to != to) {
+		old.port.flows.drop(old.to, s)
+	}
+}
+
+// end gives the address back.
+func (s *sound) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	w := s.way.Load()
+	w.port.flows.drop(w.to, s)
+}
+
+// putHeader writes an RTP header into the headroom (RFC 3550 §5.1).
+func putHeader(h *rtp.Header, raw []byte) {
+	raw[0] = 2 << 6
+	raw[1] = h.PayloadType
+	if h.Marker {
+		raw[1] |= 0x80
+	}
+	binary.BigEndian.PutUint16(raw[2:], h.SequenceNumber)
+	binary.BigEndian.PutUint32(raw[4:], h.Timestamp)
+	binary.BigEndian.PutUint32(raw[8:], h.SSRC)
+}
