@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -82,6 +83,9 @@ func New(o Options) (*Server, error) {
 	api.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { problem(w, 404, "there is nothing here") })
 	mux := http.NewServeMux()
 	mux.Handle("/api/", s.guard(api))
+	// Profiles, for whoever wants to know where the time goes: go tool pprof.
+	mux.Handle("GET /debug/pprof/", s.guard(http.HandlerFunc(pprof.Index)))
+	mux.Handle("GET /debug/pprof/profile", s.guard(http.HandlerFunc(pprof.Profile)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
