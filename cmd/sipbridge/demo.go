@@ -106,7 +106,11 @@ func freePort(network string, wish int) string {
 // startSwitchboard runs the demo hospital: a SIP user agent of its own, with its
 // own socket, that knows the gateway only as a trunk.
 func startSwitchboard(cfg Configuration, log *slog.Logger) (stop func(), err error) {
-	pool, err := media.NewPool(32000, 32999, media.Rest)
+	loops, err := media.NewLoops()
+	if err != nil {
+		return nil, err
+	}
+	pool, err := media.NewPool(loops, 32000, 32999, media.Rest)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +128,10 @@ func startSwitchboard(cfg Configuration, log *slog.Logger) (stop func(), err err
 		return nil, err
 	}
 	board.Back = ua
-	return func() { ua.Close() }, nil
+	return func() {
+		ua.Close()
+		loops.Close()
+	}, nil
 }
 
 // noLedger is for a user agent that nobody restarts.

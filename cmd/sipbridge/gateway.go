@@ -78,11 +78,16 @@ func (g *gateway) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if g.pool, err = media.NewPool(lo, hi, media.Rest); err != nil {
+	loops, err := media.NewLoops()
+	if err != nil {
+		return err
+	}
+	g.opened(func() { loops.Close() })
+	if g.pool, err = media.NewPool(loops, lo, hi, media.Rest); err != nil {
 		return err
 	}
 	wan := cfg.Interfaces[cfg.Media.Interface]
-	if g.browsers, err = media.NewBrowsers(media.BrowsersConfig{Port: cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), Log: log}); err != nil {
+	if g.browsers, err = media.NewBrowsers(media.BrowsersConfig{Loops: loops, Port: cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), Log: log}); err != nil {
 		return err
 	}
 	g.opened(func() { g.browsers.Close() })

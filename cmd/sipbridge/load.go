@@ -66,7 +66,12 @@ var loadCallsCommand = &cli.Command{
 		&cli.StringFlag{Name: "admin", Value: "http://127.0.0.1:19090"},
 		&cli.StringFlag{Name: "rtpengine", Usage: "put rtpengine in the gateway's place: its control `ADDRESS`"}},
 	Action: func(c *cli.Context) error {
-		pool, err := media.NewPool(40000, 44999, time.Second)
+		loops, err := media.NewLoops()
+		if err != nil {
+			return err
+		}
+		defer loops.Close()
+		pool, err := media.NewPool(loops, 40000, 44999, time.Second)
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,12 @@ func open(t testing.TB) *page {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	browsers, err := media.NewBrowsers(media.BrowsersConfig{Listen: netip.MustParseAddr("127.0.0.1"), Log: log})
+	loops, err := media.NewLoops()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { loops.Close() })
+	browsers, err := media.NewBrowsers(media.BrowsersConfig{Loops: loops, Listen: netip.MustParseAddr("127.0.0.1"), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

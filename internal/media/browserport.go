@@ -1,7 +1,6 @@
 package media
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,14 +8,8 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// readBuffer is what a browsers' socket may queue, in bytes.
-const readBuffer = 4 << 20
 
 // controlQueue bounds the STUN, DTLS and RTCP packets that wait for pion.
 const controlQueue = 1024
@@ -27,11 +20,10 @@ const controlQueue = 1024
 // the rest are pion's, which reads and writes here as on any socket.
 type browserPort struct {
 	local   netip.AddrPort
-	conns   []*net.UDPConn // one port; the kernel keeps a peer on one of them
+	sockets []*socket // one port; the kernel keeps a peer on one of them
 	control chan datagram
 	done    chan struct{}
 	once    sync.Once
-	wg      sync.WaitGroup
 	flows   flowTable
 	dropped atomic.Uint64 // control packets that found no place
 }
@@ -41,73 +33,45 @@ type datagram struct {
 	from netip.AddrPort
 }
 
-// listenBrowsers opens readers sockets on one address and port.
-func listenBrowsers(at netip.AddrPort, readers int) (*browserPort, error) {
-	network := "udp4"
-	if at.Addr().Is6() {
-		network = "udp6"
-	}
+// listenBrowsers opens the port on one address: a socket for each loop.
+func listenBrowsers(loops *Loops, at netip.AddrPort) (*browserPort, error) {
+	p := &browserPort{control: make(chan datagram, controlQueue), done: make(chan struct{})}
 	// Alone first: sockets that share a port would also share it, in silence, with
 	// another gateway that was started by mistake.
-	c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(at))
+	readers := len(loops.all)
+	alone, err := loops.listenUDP(at, false, p.take)
 	if err != nil {
 		return nil, err
 	}
-	p := &browserPort{local: c.LocalAddr().(*net.UDPAddr).AddrPort(), conns: []*net.UDPConn{c},
-		control: make(chan datagram, controlQueue), done: make(chan struct{})}
-	if readers > 1 {
-		c.Close()
-		p.conns = nil
-		shared := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
-			var failed error
-			err := rc.Control(func(fd uintptr) {
-				failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-			})
-			return errors.Join(err, failed)
-		}}
-		for range readers {
-			c, err := shared.ListenPacket(context.Background(), network, p.local.String())
-			if err != nil {
-				for _, c := range p.conns {
-					c.Close()
-				}
-				return nil, err
-			}
-			p.conns = append(p.conns, c.(*net.UDPConn))
-		}
+	p.local = alone.local
+	if readers == 1 {
+		p.sockets = []*socket{alone}
+		return p, nil
 	}
-	for _, c := range p.conns {
-		if err := c.SetReadBuffer(readBuffer); err != nil {
-			return nil, errors.Join(fmt.Errorf("media: read buffer: %w", err), p.Close())
+	alone.Close()
+	for range readers {
+		s, err := loops.listenUDP(p.local, true, p.take)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
 		}
-		p.wg.Go(func() { p.read(c) })
+		p.sockets = append(p.sockets, s)
 	}
 	return p, nil
 }
 
-// read is the packet path in from browsers: no lock, no allocation but for
+// take is the packet path in from browsers: no lock, no allocation but for
 // control packets.
-func (p *browserPort) read(c *net.UDPConn) {
-	var buf [Headroom + maxPacket]byte
-	for {
-		n, from, err := c.ReadFromUDPAddrPort(buf[Headroom:])
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			continue // ICMP errors of a browser that is gone
+func (p *browserPort) take(buf []byte, from netip.AddrPort) {
+	if isSRTP(buf[Headroom:]) {
+		if s := p.flows.find(from); s != nil {
+			s.receive(buf)
+			return
 		}
-		if isSRTP(buf[Headroom : Headroom+n]) {
-			if s := p.flows.find(from); s != nil {
-				s.receive(buf[:Headroom+n])
-				continue
-			}
-		}
-		select {
-		case p.control <- datagram{append([]byte(nil), buf[Headroom:Headroom+n]...), from}:
-		default:
-			p.dropped.Add(1)
-		}
+	}
+	select {
+	case p.control <- datagram{append([]byte(nil), buf[Headroom:]...), from}:
+	default:
+		p.dropped.Add(1)
 	}
 }
 
@@ -116,9 +80,9 @@ func isSRTP(b []byte) bool {
 	return len(b) >= 12 && b[0] >= 128 && b[0] <= 191 && (b[1] < 192 || b[1] > 223)
 }
 
-// conn is the socket that a peer is written to by.
-func (p *browserPort) conn(to netip.AddrPort) *net.UDPConn {
-	return p.conns[addressHash(to)%len(p.conns)]
+// socket is the one that a peer is written to by.
+func (p *browserPort) socket(to netip.AddrPort) *socket {
+	return p.sockets[addressHash(to)%len(p.sockets)]
 }
 
 // ReadFromAddrPort is how pion reads what is not sound.
@@ -133,7 +97,10 @@ func (p *browserPort) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 
 // WriteToAddrPort is how pion writes.
 func (p *browserPort) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	return p.conn(to).WriteToUDPAddrPort(b, to)
+	if err := p.socket(to).WriteTo(b, netip.AddrPortFrom(to.Addr().Unmap(), to.Port())); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // ReadFrom implements net.PacketConn.
@@ -151,16 +118,15 @@ func (p *browserPort) WriteTo(b []byte, to net.Addr) (int, error) {
 	return p.WriteToAddrPort(b, u.AddrPort())
 }
 
-// Close closes the port and waits for its readers.
+// Close closes the port.
 func (p *browserPort) Close() error {
 	var err error
 	p.once.Do(func() {
 		close(p.done)
-		for _, c := range p.conns {
-			err = errors.Join(err, c.Close())
+		for _, s := range p.sockets {
+			err = errors.Join(err, s.Close())
 		}
 	})
-	p.wg.Wait()
 	return err
 }
 

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -25,6 +24,7 @@ import (
 
 // BrowsersConfig says how browsers' media is received.
 type BrowsersConfig struct {
+	Loops  *Loops
 	Port   int        // one UDP port for every browser
 	Listen netip.Addr // the address it is on; unspecified: every interface
 	Public netip.Addr // 1:1 NAT address in front of it; zero: none
@@ -73,7 +73,7 @@ func (b *Browsers) listen(cfg BrowsersConfig) error {
 	}
 	var muxes []ice.UDPMux
 	for _, a := range addresses {
-		p, err := listenBrowsers(netip.AddrPortFrom(a, uint16(cfg.Port)), runtime.GOMAXPROCS(0))
+		p, err := listenBrowsers(cfg.Loops, netip.AddrPortFrom(a, uint16(cfg.Port)))
 		switch {
 		case errors.Is(err, syscall.EADDRNOTAVAIL) && len(addresses) > 1:
 			cfg.Log.Warn("no browsers on an address that is not ready", "address", a)

@@ -19,6 +19,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+func loops(t testing.TB) *Loops {
+	t.Helper()
+	l, err := NewLoops()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
 var loopback = netip.MustParseAddr("127.0.0.1")
 
 func codec(name string) sdp.Format {
@@ -229,7 +239,7 @@ func BenchmarkPath(b *testing.B) {
 }
 
 func TestPortsRestBeforeTheyAreUsedAgain(t *testing.T) {
-	p, err := NewPool(47000, 47003, time.Hour)
+	p, err := NewPool(nil, 47000, 47003, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +265,7 @@ func plain(t *testing.T, pool *Pool) *Plain {
 }
 
 func TestAStrangersPacketsAreDroppedAndCounted(t *testing.T) {
-	pool, _ := NewPool(47100, 47199, time.Second)
+	pool, _ := NewPool(loops(t), 47100, 47199, time.Second)
 	p := plain(t, pool)
 	peer, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

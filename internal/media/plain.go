@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -46,7 +45,7 @@ var plainOrder = []string{"G722", "PCMA", "PCMU", "opus"}
 // once that source has proved to be the peer.
 type Plain struct {
 	cfg       PlainConfig
-	rtp, rtcp *net.UDPConn
+	rtp, rtcp *socket
 	port      int
 	stream    *Stream
 	events    chan Event
@@ -63,33 +62,32 @@ type Plain struct {
 	signalled atomic.Pointer[netip.AddrPort] // where the peer's SDP says to send
 	locked    atomic.Pointer[netip.AddrPort] // where its packets come from
 
-	// ---- owned by readRTP ----
+	// ---- owned by the loop of rtp ----
+	pkt       Packet
 	candidate netip.AddrPort
 	seen      int
 }
 
 // NewPlain opens the ports.
 func NewPlain(cfg PlainConfig) (*Plain, error) {
-	a, b, err := cfg.Pool.listen(cfg.Listen)
-	if err != nil {
-		return nil, err
-	}
 	if !cfg.Public.IsValid() {
 		cfg.Public = cfg.Listen
 	}
 	if len(cfg.Codecs) == 0 {
 		cfg.Codecs = plainOrder
 	}
-	p := &Plain{cfg: cfg, rtp: a, rtcp: b, port: a.LocalAddr().(*net.UDPAddr).Port,
-		events: make(chan Event, eventQueue), done: make(chan struct{})}
+	p := &Plain{cfg: cfg, events: make(chan Event, eventQueue), done: make(chan struct{})}
 	p.stream = newStream("rtp", func(d dtmf.Digit) { p.tell(Event{Kind: Digit, Digit: d}) })
 	var t transmitter = p
 	p.stream.below.Store(&t)
 	var id [4]byte
 	rand.Read(id[:])
 	p.desc = sdp.Description{ID: uint64(binary.BigEndian.Uint32(id[:])), Version: 1, Addr: cfg.Public}
-	p.wg.Go(p.readRTP)
-	p.wg.Go(p.readRTCP)
+	var err error
+	if p.rtp, p.rtcp, err = cfg.Pool.listen(cfg.Listen, p.takeRTP, p.takeRTCP); err != nil {
+		return nil, err
+	}
+	p.port = int(p.rtp.local.Port())
 	p.wg.Go(p.reports)
 	return p, nil
 }
@@ -270,30 +268,19 @@ func (p *Plain) tell(e Event) {
 	}
 }
 
-// readRTP is the packet path in: it ends when the socket is closed.
-func (p *Plain) readRTP() {
-	var buf [Headroom + maxPacket]byte
-	var pkt Packet
-	for {
-		n, from, err := p.rtp.ReadFromUDPAddrPort(buf[Headroom:])
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			continue // ICMP errors of a peer that is not there
-		}
-		off, size, ok := parseRTP(&pkt, buf[Headroom:Headroom+n])
-		if !ok {
-			p.stream.in.malformed.Add(1)
-			continue
-		}
-		if !p.admit(from) {
-			p.stream.in.strangers.Add(1)
-			continue
-		}
-		pkt.Raw = buf[off : Headroom+off+size]
-		p.stream.receive(&pkt)
+// takeRTP is the packet path in.
+func (p *Plain) takeRTP(buf []byte, from netip.AddrPort) {
+	off, size, ok := parseRTP(&p.pkt, buf[Headroom:])
+	if !ok {
+		p.stream.in.malformed.Add(1)
+		return
 	}
+	if !p.admit(from) {
+		p.stream.in.strangers.Add(1)
+		return
+	}
+	p.pkt.Raw = buf[off : Headroom+off+size]
+	p.stream.receive(&p.pkt)
 }
 
 // parseRTP reads a header (RFC 3550 §5.1) and returns where the payload is in
@@ -326,7 +313,6 @@ func parseRTP(pkt *Packet, b []byte) (off, size int, ok bool) {
 
 // admit tells the peer's packets from a stranger's.
 func (p *Plain) admit(from netip.AddrPort) bool {
-	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	if l := p.locked.Load(); l != nil {
 		return *l == from
 	}
@@ -362,32 +348,20 @@ func (p *Plain) transmit(h *rtp.Header, raw []byte) error {
 		}
 	}
 	putHeader(h, raw)
-	_, err := p.rtp.WriteToUDPAddrPort(raw, *to)
-	return err
+	return p.rtp.WriteTo(raw, *to)
 }
 
-func (p *Plain) readRTCP() {
-	var buf [maxPacket]byte
-	for {
-		n, from, err := p.rtcp.ReadFromUDPAddrPort(buf[:])
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			continue
-		}
-		to := p.peer()
-		if to == nil || to.Addr() != from.Addr().Unmap() {
-			p.stream.in.strangers.Add(1)
-			continue
-		}
-		packets, err := rtcp.Unmarshal(buf[:n])
-		if err != nil {
-			p.stream.in.malformed.Add(1)
-			continue
-		}
-		p.stream.hear(packets)
+func (p *Plain) takeRTCP(buf []byte, from netip.AddrPort) {
+	if to := p.peer(); to == nil || to.Addr() != from.Addr() {
+		p.stream.in.strangers.Add(1)
+		return
 	}
+	packets, err := rtcp.Unmarshal(buf[Headroom:])
+	if err != nil {
+		p.stream.in.malformed.Add(1)
+		return
+	}
+	p.stream.hear(packets)
 }
 
 func (p *Plain) peer() *netip.AddrPort {
@@ -420,7 +394,7 @@ func (p *Plain) reports() {
 			p.cfg.Log.Debug("rtcp report", "error", err)
 			continue
 		}
-		if _, err := p.rtcp.WriteToUDPAddrPort(b, netip.AddrPortFrom(to.Addr(), to.Port()+1)); err != nil {
+		if err := p.rtcp.WriteTo(b, netip.AddrPortFrom(to.Addr(), to.Port()+1)); err != nil {
 			p.cfg.Log.Debug("rtcp not sent", "error", err)
 		}
 	}

@@ -3,9 +3,9 @@ package media
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -19,6 +19,7 @@ var ErrNoPorts = errors.New("media: no free RTP port")
 // Pool hands out pairs of UDP ports, the even one for RTP and the next for RTCP
 // (RFC 3550 §11).
 type Pool struct {
+	loops  *Loops
 	lo, hi int
 	rest   time.Duration
 
@@ -34,14 +35,14 @@ type resting struct {
 }
 
 // NewPool makes a pool of the pairs between two ports, both included.
-func NewPool(lo, hi int, rest time.Duration) (*Pool, error) {
+func NewPool(loops *Loops, lo, hi int, rest time.Duration) (*Pool, error) {
 	if lo%2 == 1 {
 		lo++
 	}
 	if lo < 1024 || hi > 65535 || hi <= lo {
 		return nil, fmt.Errorf("media: %d-%d is no range of ports", lo, hi)
 	}
-	p := &Pool{lo: lo, hi: hi, rest: rest}
+	p := &Pool{loops: loops, lo: lo, hi: hi, rest: rest}
 	for port := lo; port+1 <= hi; port += 2 {
 		p.free = append(p.free, port)
 	}
@@ -57,23 +58,20 @@ func (p *Pool) Taken() int {
 
 // listen opens a pair on an address. Ports that another program holds are
 // passed over.
-func (p *Pool) listen(addr netip.Addr) (rtp, rtcp *net.UDPConn, err error) {
+func (p *Pool) listen(addr netip.Addr, rtp, rtcp taker) (a, b *socket, err error) {
 	for range (p.hi - p.lo) / 2 {
 		port, ok := p.take()
 		if !ok {
 			return nil, nil, ErrNoPorts
 		}
-		rtp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(port))))
-		if err == nil {
-			rtcp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(port+1))))
-			if err == nil {
-				return rtp, rtcp, nil
+		if a, err = p.loops.listenUDP(netip.AddrPortFrom(addr, uint16(port)), false, rtp); err == nil {
+			if b, err = p.loops.listenUDP(netip.AddrPortFrom(addr, uint16(port+1)), false, rtcp); err == nil {
+				return a, b, nil
 			}
-			rtp.Close()
+			a.Close()
 		}
 		p.give(port)
-		var addrErr *net.AddrError
-		if errors.As(err, &addrErr) {
+		if !errors.Is(err, syscall.EADDRINUSE) {
 			break
 		}
 	}

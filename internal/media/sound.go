@@ -2,7 +2,6 @@ package media
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -37,9 +36,9 @@ type sound struct {
 
 // way is the path that ICE chose: one of our ports, and the peer's address.
 type way struct {
-	port *browserPort
-	conn *net.UDPConn
-	to   netip.AddrPort
+	port   *browserPort
+	socket *socket
+	to     netip.AddrPort
 }
 
 // receive takes one packet, which has Headroom bytes before it.
@@ -73,8 +72,7 @@ func (s *sound) transmit(h *rtp.Header, raw []byte) error {
 		return err
 	}
 	w := s.way.Load()
-	_, err = w.conn.WriteToUDPAddrPort(b, w.to)
-	return err
+	return w.socket.WriteTo(b, w.to)
 }
 
 // move follows ICE to another path (RFC 8445 §8.1.1).
@@ -85,7 +83,7 @@ func (s *sound) move(port *browserPort, to netip.AddrPort) {
 		return
 	}
 	port.flows.put(to, s)
-	old := s.way.Swap(&way{port, port.conn(to), to})
+	old := s.way.Swap(&way{port, port.socket(to), to})
 	if old != nil && (old.port != port || old.to != to) {
 		old.port.flows.drop(old.to, s)
 	}

@@ -30,7 +30,7 @@ func (c *counter) WriteRTP(p *Packet) {
 
 func browsers(t *testing.T) *Browsers {
 	t.Helper()
-	b, err := NewBrowsers(BrowsersConfig{Listen: netip.MustParseAddr("127.0.0.1"), Log: slog.New(slog.DiscardHandler)})
+	b, err := NewBrowsers(BrowsersConfig{Loops: loops(t), Listen: netip.MustParseAddr("127.0.0.1"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
