@@ -39,7 +39,7 @@ func listenBrowsers(loops *Loops, at netip.AddrPort) (*browserPort, error) {
 	// Alone first: sockets that share a port would also share it, in silence, with
 	// another gateway that was started by mistake.
 	readers := len(loops.all)
-	alone, err := loops.listenUDP(at, false, p.take)
+	alone, err := loops.listenUDP(at, manyPeers, p.take)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func listenBrowsers(loops *Loops, at netip.AddrPort) (*browserPort, error) {
 	}
 	alone.Close()
 	for range readers {
-		s, err := loops.listenUDP(p.local, true, p.take)
+		s, err := loops.listenUDP(p.local, manySockets, p.take)
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}

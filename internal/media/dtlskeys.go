@@ -18,7 +18,7 @@ import (
 
 // replayWindow is how far back a packet may come and still be told from a
 // repeat (RFC 3711 §3.3.2).
-const replayWindow = 128
+const replayWindow = 64
 
 // errNoKeys is returned where a handshake did not show what SRTP's keys are
 // made of: we were its client, or it is not through.

@@ -58,7 +58,7 @@ func (w *wire) transmit(h *rtp.Header, raw []byte) error {
 func pair(from, to sdp.Format, events ...sdp.Format) (*Stream, *Stream, *wire, *[]dtmf.Digit) {
 	var digits []dtmf.Digit
 	src := newStream("rtp", func(d dtmf.Digit) { digits = append(digits, d) })
-	src.agreed.Store(&Agreed{Send: from, Receive: append([]sdp.Format{from}, events...), Direction: sdp.SendRecv})
+	src.settle(&Agreed{Send: from, Receive: append([]sdp.Format{from}, events...), Direction: sdp.SendRecv})
 	dst := newStream("srtp", nil)
 	w := new(wire)
 	var below transmitter = w
@@ -67,7 +67,7 @@ func pair(from, to sdp.Format, events ...sdp.Format) (*Stream, *Stream, *wire, *
 	if len(events) > 0 {
 		a.Events = []sdp.Format{event48k(110), event8k(126)}
 	}
-	dst.agreed.Store(a)
+	dst.settle(a)
 	src.Forward(NewPath(src, dst))
 	return src, dst, w, &digits
 }
@@ -169,7 +169,7 @@ func TestPathPrintsItself(t *testing.T) {
 	if got := p.String(); got != "dtmf 101>110 -> PCMU>opus -> rewrite -> srtp" {
 		t.Error(got)
 	}
-	dst.agreed.Store(&Agreed{Send: codec("PCMU"), Direction: sdp.SendRecv})
+	dst.settle(&Agreed{Send: codec("PCMU"), Direction: sdp.SendRecv})
 	p.WriteRTP(packet(0, 1, 1, []byte{1}))
 	if got := p.String(); got != "PCMU -> rewrite -> srtp" {
 		t.Errorf("after renegotiating: %s", got)

@@ -225,7 +225,7 @@ func (p *Plain) settle(a *Agreed, t sdp.Transport) {
 	if t.Addr.IsValid() && !t.Addr.IsUnspecified() && t.Port > 0 {
 		p.signalled.Store(&to)
 	}
-	p.stream.agreed.Store(a)
+	p.stream.settle(a)
 }
 
 // Rollback forgets an offer that came to nothing: the session stays as it was.

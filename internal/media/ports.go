@@ -64,8 +64,8 @@ func (p *Pool) listen(addr netip.Addr, rtp, rtcp taker) (a, b *socket, err error
 		if !ok {
 			return nil, nil, ErrNoPorts
 		}
-		if a, err = p.loops.listenUDP(netip.AddrPortFrom(addr, uint16(port)), false, rtp); err == nil {
-			if b, err = p.loops.listenUDP(netip.AddrPortFrom(addr, uint16(port+1)), false, rtcp); err == nil {
+		if a, err = p.loops.listenUDP(netip.AddrPortFrom(addr, uint16(port)), onePeer, rtp); err == nil {
+			if b, err = p.loops.listenUDP(netip.AddrPortFrom(addr, uint16(port+1)), onePeer, rtcp); err == nil {
 				return a, b, nil
 			}
 			a.Close()

@@ -27,7 +27,7 @@ func Play(ctx context.Context, to *Stream, mulaw []byte) {
 func Feed(ctx context.Context, to *Stream, next func(frame []byte) bool) {
 	pcmu := sdp.Format{PT: 0, Name: "PCMU", Clock: 8000, Channels: 1}
 	src := newStream("prompt", nil)
-	src.agreed.Store(&Agreed{Receive: []sdp.Format{pcmu}, Direction: sdp.RecvOnly})
+	src.settle(&Agreed{Receive: []sdp.Format{pcmu}, Direction: sdp.RecvOnly})
 	src.Forward(NewPath(src, to))
 	raw := make([]byte, Headroom+promptFrame)
 	pkt := Packet{Raw: raw, SSRC: src.ssrc.Load(), Marker: true}

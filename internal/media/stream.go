@@ -45,6 +45,22 @@ type Agreed struct {
 	Receive   []sdp.Format // all that we may get, with our payload types
 	Direction sdp.Direction
 	PTime     time.Duration // of what we send; 0: 20 ms
+
+	kinds [128]kind // of Receive, by payload type
+}
+
+// kind is what the packet path asks of a payload type.
+type kind struct {
+	clock uint32 // Hz; 0: not agreed
+	event bool
+}
+
+// settle puts what was negotiated into force.
+func (s *Stream) settle(a *Agreed) {
+	for _, f := range a.Receive {
+		a.kinds[f.PT&127] = kind{uint32(f.Clock), f.IsEvent()}
+	}
+	s.agreed.Store(a)
 }
 
 // Event returns the telephone-event to send beside the codec: the one with the
@@ -129,13 +145,13 @@ func (s *Stream) receive(p *Packet) {
 	if a == nil {
 		return
 	}
-	f, known := a.format(p.PT)
-	if !known {
+	k := a.kinds[p.PT&127]
+	if k.clock == 0 {
 		s.in.unknown.Add(1)
 		return
 	}
-	s.in.count(p, f.Clock)
-	if f.IsEvent() {
+	s.in.count(p, int(k.clock))
+	if k.event {
 		s.tap(p)
 	}
 	if !a.Direction.Receives() {
@@ -144,15 +160,6 @@ func (s *Stream) receive(p *Packet) {
 	if sink := s.sink.Load(); sink != nil {
 		(*sink).WriteRTP(p)
 	}
-}
-
-func (a *Agreed) format(pt uint8) (sdp.Format, bool) {
-	for i := range a.Receive {
-		if a.Receive[i].PT == pt {
-			return a.Receive[i], true
-		}
-	}
-	return sdp.Format{}, false
 }
 
 // tap reports each key press once: all packets of one press carry the timestamp

@@ -29,18 +29,35 @@ type socket struct {
 	local netip.AddrPort
 	loop  *loop
 	take  taker
+	most  int // packets to take in one turn
 
 	// Users of the descriptor, and whether it is to be closed: the last one out
 	// closes it, so that nobody reads or writes what another file was given.
-	state atomic.Int64
+	state    atomic.Int64
+	released atomic.Bool
 }
 
 const closing = 1 << 32
 
-// listenUDP opens a socket on an address and has a loop read it. shared lets
-// several sockets have the same address; the kernel keeps a peer on one of them.
-func (l *Loops) listenUDP(at netip.AddrPort, shared bool, take taker) (*socket, error) {
-	s := &socket{take: take}
+// sharing says how many peers and how many sockets an address has.
+type sharing uint8
+
+const (
+	onePeer     sharing = iota
+	manyPeers           // one socket for all of them
+	manySockets         // several, too; the kernel keeps a peer on one of them
+)
+
+// turn is how many packets a socket of many peers may have taken before it is
+// another's turn.
+const turn = 256
+
+// listenUDP opens a socket on an address and has a loop read it.
+func (l *Loops) listenUDP(at netip.AddrPort, of sharing, take taker) (*socket, error) {
+	s := &socket{take: take, most: 1}
+	if of != onePeer {
+		s.most = turn
+	}
 	family := unix.AF_INET
 	if at.Addr().Is6() {
 		family = unix.AF_INET6
@@ -50,7 +67,7 @@ func (l *Loops) listenUDP(at netip.AddrPort, shared bool, take taker) (*socket, 
 		return nil, fmt.Errorf("media: socket: %w", err)
 	}
 	s.fd = fd
-	if err := s.bind(at, shared); err != nil {
+	if err := s.bind(at, of == manySockets); err != nil {
 		return nil, errors.Join(fmt.Errorf("media: listen on %v: %w", at, err), unix.Close(fd))
 	}
 	s.loop = l.next()
@@ -137,8 +154,11 @@ func (s *socket) Close() error {
 	return nil
 }
 
-// release is called once, by whoever leaves last.
+// release gives the descriptor back, once: whoever comes late leaves last, too.
 func (s *socket) release() {
+	if !s.released.CompareAndSwap(false, true) {
+		return
+	}
 	s.loop.remove(s)
 	if err := unix.Close(s.fd); err != nil {
 		panic(err) // a descriptor of ours that is not ours: nothing is safe any more
@@ -173,10 +193,11 @@ func (s *socket) WriteTo(b []byte, to netip.AddrPort) error {
 	return nil
 }
 
-// receive takes one packet, if there is one. Only the socket's loop calls it.
-func (s *socket) receive(buf []byte) {
+// receive takes one packet, and reports whether there was one. Only the
+// socket's loop calls it.
+func (s *socket) receive(buf []byte) bool {
 	if !s.enter() {
-		return
+		return false
 	}
 	defer s.leave()
 	var sa unix.RawSockaddrInet6 // the larger of the two
@@ -185,7 +206,7 @@ func (s *socket) receive(buf []byte) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0,
 		uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
 	if errno != 0 {
-		return // nothing there, or the ICMP error of a peer that is gone
+		return false // nothing there, or the ICMP error of a peer that is gone
 	}
 	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:])
 	from := netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), port)
@@ -193,4 +214,5 @@ func (s *socket) receive(buf []byte) {
 		from = netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr), port)
 	}
 	s.take(buf[:Headroom+int(n)], from)
+	return true
 }

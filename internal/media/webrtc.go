@@ -95,7 +95,7 @@ func (w *WebRTC) SetAnswer(b []byte) (sdp.Session, error) {
 	if err := w.describe(webrtc.SDPTypeAnswer, b); err != nil {
 		return s, err
 	}
-	w.stream.agreed.Store(a)
+	w.stream.settle(a)
 	return s, nil
 }
 
@@ -173,7 +173,7 @@ func (w *WebRTC) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	}
 	a := agree(lm, lm)
 	a.Direction = lm.Direction
-	w.stream.agreed.Store(a)
+	w.stream.settle(a)
 	return []byte(d.SDP), nil
 }
 
