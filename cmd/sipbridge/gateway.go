@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,11 @@ func (g *gateway) open() (err error) {
 	lo, hi, err := portRange(cfg.Media.RTPPorts)
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		// A call allocates while it is set up and next to nothing while it lasts: the
+		// memory that waits for the collector is better given to calls.
+		debug.SetGCPercent(50)
 	}
 	loops, err := media.NewLoops()
 	if err != nil {

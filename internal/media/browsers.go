@@ -33,6 +33,7 @@ type BrowsersConfig struct {
 
 // Browsers is what all WebRTC endpoints share: one UDP port, one certificate.
 type Browsers struct {
+	loops    *Loops
 	settings webrtc.SettingEngine // copied for each PeerConnection
 	codecs   *webrtc.MediaEngine
 	ports    []*browserPort
@@ -50,7 +51,7 @@ var browserOrder = []string{"opus", "G722", "PCMA", "PCMU"}
 
 // NewBrowsers opens the port.
 func NewBrowsers(cfg BrowsersConfig) (*Browsers, error) {
-	b := &Browsers{log: cfg.Log}
+	b := &Browsers{loops: cfg.Loops, log: cfg.Log}
 	if err := b.listen(cfg); err != nil {
 		return nil, fmt.Errorf("media: browsers' UDP port %d: %w", cfg.Port, err)
 	}

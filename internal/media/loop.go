@@ -17,9 +17,10 @@ import (
 // Loops read every media socket of the process: one goroutine a processor
 // instead of one a socket, so that a wake-up serves all packets that are there.
 type Loops struct {
-	all  []*loop
-	turn atomic.Uint32
-	wg   sync.WaitGroup
+	all    []*loop
+	turn   atomic.Uint32
+	wg     sync.WaitGroup
+	rounds rounds
 }
 
 // NewLoops starts a loop for each processor.
@@ -33,12 +34,17 @@ func NewLoops() (*Loops, error) {
 		l.all = append(l.all, one)
 		l.wg.Go(one.run)
 	}
+	l.rounds.over = make(chan struct{})
+	l.wg.Go(l.rounds.run)
 	return l, nil
 }
 
 // Close ends the loops; their sockets must have been closed before.
 func (l *Loops) Close() error {
 	var err error
+	if l.rounds.over != nil {
+		close(l.rounds.over)
+	}
 	for _, one := range l.all {
 		one.over.Store(true)
 		err = errors.Join(err, one.file.SetReadDeadline(time.Unix(1, 0)))

@@ -24,7 +24,8 @@ type Path struct {
 
 	// ---- owned by WriteRTP ----
 	sa, da *Agreed
-	stages [128]stage
+	stages []stage    // the first one drops
+	which  [128]uint8 // of them, by payload type
 	line   timeline
 	hdr    rtp.Header
 	buf    [Headroom + transcode.MaxPayload]byte
@@ -72,7 +73,7 @@ func NewPath(src, dst *Stream) *Path {
 // build lays out the stages for what both ends have agreed.
 func (p *Path) build() {
 	p.sa, p.da = p.src.agreed.Load(), p.dst.agreed.Load()
-	p.stages = [128]stage{}
+	p.stages, p.which = []stage{{}}, [128]uint8{}
 	var names []string
 	if p.sa == nil || p.da == nil {
 		p.describe("not negotiated")
@@ -97,7 +98,8 @@ func (p *Path) build() {
 			}
 			st.kind, st.out, st.coder = recode, p.da.Send, coder
 		}
-		p.stages[f.PT&127] = st
+		p.which[f.PT&127] = uint8(len(p.stages))
+		p.stages = append(p.stages, st)
 	}
 	for _, st := range p.stages { // what the peer sends is what it listed first
 		switch {
@@ -123,7 +125,7 @@ func (p *Path) WriteRTP(pkt *Packet) {
 	if p.sa != p.src.agreed.Load() || p.da != p.dst.agreed.Load() {
 		p.build()
 	}
-	st := &p.stages[pkt.PT&127]
+	st := &p.stages[p.which[pkt.PT&127]]
 	switch st.kind {
 	case forward:
 		p.forward(st, pkt)

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
@@ -25,8 +24,8 @@ type peer struct {
 	pc    *webrtc.PeerConnection
 	audio *webrtc.RTPTransceiver
 	keys  dtlsKeys
-	stop  chan struct{} // ends what runs beside it
-	once  sync.Once     // the way of the packets is chosen once: no SSRC has two senders
+	stop  func()    // ends the reports
+	once  sync.Once // the way of the packets is chosen once: no SSRC has two senders
 	sound atomic.Pointer[sound]
 
 	writer atomic.Pointer[webrtc.TrackLocalWriter] // the way out through the PeerConnection
@@ -34,7 +33,7 @@ type peer struct {
 
 // connect puts a fresh PeerConnection under the endpoint.
 func (w *WebRTC) connect() error {
-	p := &peer{w: w, stop: make(chan struct{})}
+	p := &peer{w: w}
 	var err error
 	if p.pc, err = w.browsers.peerConnection(&p.keys); err != nil {
 		return fmt.Errorf("media: %w", err)
@@ -90,13 +89,13 @@ func (w *WebRTC) connect() error {
 		w.wg.Go(func() { p.readRTCP(r.ReadRTCP) })
 	})
 	w.wg.Go(func() { p.readRTCP(sender.ReadRTCP) })
-	w.wg.Go(p.reports)
+	p.stop = w.browsers.loops.rounds.every(p.report)
 	return nil
 }
 
 // close ends the PeerConnection and gives back its address.
 func (p *peer) close() error {
-	close(p.stop)
+	p.stop()
 	err := p.pc.Close()
 	p.once.Do(func() {}) // whoever has not begun never will
 	if s := p.sound.Load(); s != nil {
@@ -208,19 +207,10 @@ func (p *peer) readRTCP(read func() ([]rtcp.Packet, interceptor.Attributes, erro
 	}
 }
 
-func (p *peer) reports() {
-	tick := time.NewTicker(reportEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-p.stop:
-			return
-		case <-tick.C:
-		}
-		if packets := p.w.stream.report("sipbridge"); packets != nil {
-			if err := p.pc.WriteRTCP(packets); err != nil {
-				p.w.browsers.log.Debug("rtcp report", "error", err)
-			}
+func (p *peer) report() {
+	if packets := p.w.stream.report("sipbridge"); packets != nil {
+		if err := p.pc.WriteRTCP(packets); err != nil {
+			p.w.browsers.log.Debug("rtcp report", "error", err)
 		}
 	}
 }

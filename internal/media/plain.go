@@ -49,9 +49,9 @@ type Plain struct {
 	port      int
 	stream    *Stream
 	events    chan Event
-	wg        sync.WaitGroup
 	once      sync.Once
-	done      chan struct{}
+	cname     string
+	stop      func() // ends the reports
 
 	// ---- owned by the leg ----
 	desc     sdp.Description
@@ -76,19 +76,22 @@ func NewPlain(cfg PlainConfig) (*Plain, error) {
 	if len(cfg.Codecs) == 0 {
 		cfg.Codecs = plainOrder
 	}
-	p := &Plain{cfg: cfg, events: make(chan Event, eventQueue), done: make(chan struct{})}
+	p := &Plain{cfg: cfg, events: make(chan Event, eventQueue)}
 	p.stream = newStream("rtp", func(d dtmf.Digit) { p.tell(Event{Kind: Digit, Digit: d}) })
 	var t transmitter = p
 	p.stream.below.Store(&t)
 	var id [4]byte
 	rand.Read(id[:])
+	var name [6]byte
+	rand.Read(name[:])
+	p.cname = hex.EncodeToString(name[:]) // RFC 7022: says nothing about us
 	p.desc = sdp.Description{ID: uint64(binary.BigEndian.Uint32(id[:])), Version: 1, Addr: cfg.Public}
 	var err error
 	if p.rtp, p.rtcp, err = cfg.Pool.listen(cfg.Listen, p.takeRTP, p.takeRTCP); err != nil {
 		return nil, err
 	}
 	p.port = int(p.rtp.local.Port())
-	p.wg.Go(p.reports)
+	p.stop = cfg.Pool.loops.rounds.every(p.report)
 	return p, nil
 }
 
@@ -251,10 +254,9 @@ func (p *Plain) Events() <-chan Event { return p.events }
 // Close frees the ports, which rest before they are used again.
 func (p *Plain) Close() error {
 	p.once.Do(func() {
-		close(p.done)
+		p.stop()
 		p.rtp.Close()
 		p.rtcp.Close()
-		p.wg.Wait()
 		close(p.events)
 		p.cfg.Pool.give(p.port)
 	})
@@ -371,32 +373,19 @@ func (p *Plain) peer() *netip.AddrPort {
 	return p.signalled.Load()
 }
 
-// reports sends RTCP until the endpoint is closed.
-func (p *Plain) reports() {
-	var id [6]byte
-	rand.Read(id[:])
-	cname := hex.EncodeToString(id[:]) // RFC 7022: says nothing about us
-	tick := time.NewTicker(reportEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-p.done:
-			return
-		case <-tick.C:
-		}
-		to := p.peer()
-		packets := p.stream.report(cname)
-		if to == nil || packets == nil {
-			continue
-		}
-		b, err := rtcp.Marshal(packets)
-		if err != nil {
-			p.cfg.Log.Debug("rtcp report", "error", err)
-			continue
-		}
-		if err := p.rtcp.WriteTo(b, netip.AddrPortFrom(to.Addr(), to.Port()+1)); err != nil {
-			p.cfg.Log.Debug("rtcp not sent", "error", err)
-		}
+// report sends RTCP.
+func (p *Plain) report() {
+	to := p.peer()
+	packets := p.stream.report(p.cname)
+	if to == nil || packets == nil {
+		return
+	}
+	b, err := rtcp.Marshal(packets)
+	if err == nil {
+		err = p.rtcp.WriteTo(b, netip.AddrPortFrom(to.Addr(), to.Port()+1))
+	}
+	if err != nil {
+		p.cfg.Log.Debug("rtcp report", "error", err)
 	}
 }
 

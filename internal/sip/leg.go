@@ -53,7 +53,6 @@ type Leg struct {
 	peer    string
 	session string // Session-ID
 	network string // "UDP" or "TCP": what the dialog was begun over
-	digits  chan call.Info
 
 	callID, localTag    string
 	localURI, remoteURI string // as in From and To, without tags
@@ -75,11 +74,13 @@ type Leg struct {
 	ending    *call.Cause
 	giveUp    chan struct{} // closed to cancel a dialled INVITE
 	way       way
+	digits    []call.Info // key presses that wait for the one going out
+	pressing  bool        // somebody presses them
 }
 
 func (s *Server) newLeg(t *trunk, uas bool, ep media.Endpoint) *Leg {
 	return &Leg{s: s, t: t, uas: uas, ep: ep, events: make(chan call.Event, eventQueue), done: make(chan struct{}),
-		settled: make(chan struct{}), digits: make(chan call.Info, digitQueue), acks: make(chan *sipmsg.Request, 4),
+		settled: make(chan struct{}), acks: make(chan *sipmsg.Request, 4),
 		giveUp: make(chan struct{}), log: s.o.Log.With("leg", "sip", "trunk", t.name)}
 }
 
@@ -89,16 +90,6 @@ func (l *Leg) begin() {
 		for e := range l.ep.Events() {
 			if e.Kind == media.Digit {
 				l.digit(byMedia, call.Info{Digit: e.Digit, Length: dtmf.DefaultDuration, Carried: true})
-			}
-		}
-	})
-	l.s.tx.Go(func() {
-		for {
-			select {
-			case <-l.done:
-				return
-			case d := <-l.digits:
-				l.press(d)
 			}
 		}
 	})
@@ -161,10 +152,34 @@ func (l *Leg) Signal(i call.Info) {
 	if i.Digit == 0 || i.Carried {
 		return
 	}
-	select {
-	case l.digits <- i:
-	default:
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.phase == over:
+	case len(l.digits) >= digitQueue:
 		l.log.Warn("digits come faster than they can be pressed")
+	default:
+		l.digits = append(l.digits, i)
+		if !l.pressing {
+			l.pressing = true
+			l.s.tx.Go(l.pressAll)
+		}
+	}
+}
+
+// pressAll presses what waits, one key after the other.
+func (l *Leg) pressAll() {
+	for {
+		l.mu.Lock()
+		if len(l.digits) == 0 || l.phase == over {
+			l.digits, l.pressing = nil, false
+			l.mu.Unlock()
+			return
+		}
+		next := l.digits[0]
+		l.digits = l.digits[1:]
+		l.mu.Unlock()
+		l.press(next)
 	}
 }
 
