@@ -36,7 +36,7 @@ var loadPatientCommand = &cli.Command{
 	Action: func(c *cli.Context) error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		p, err := load.Open(ctx, c.Args().First(), c.String("codec"))
+		p, err := load.Open(ctx, c.Args().First(), load.Sound{Codec: c.String("codec")})
 		if err != nil {
 			return err
 		}
@@ -62,6 +62,7 @@ type loaded struct {
 var loadCallsCommand = &cli.Command{
 	Name: "calls", Usage: "set calls up, let them talk, hang up",
 	Flags: []cli.Flag{codecFlag, &cli.IntFlag{Name: "calls", Value: 25}, &cli.DurationFlag{Name: "talk", Value: 10 * time.Second},
+		&cli.StringFlag{Name: "srtp", Usage: "the only SRTP profile patients take: gcm or cm"},
 		&cli.StringFlag{Name: "gateway", Value: "127.0.0.1:15060"}, &cli.StringFlag{Name: "listen", Value: "127.0.0.1:15099"},
 		&cli.StringFlag{Name: "admin", Value: "http://127.0.0.1:19090"},
 		&cli.StringFlag{Name: "rtpengine", Usage: "put rtpengine in the gateway's place: its control `ADDRESS`"}},
@@ -100,7 +101,7 @@ var loadCallsCommand = &cli.Command{
 			connect = load.ThroughGateway(ua, policy.Target{Kind: "trunk", Name: "gateway", From: policy.Address{User: "load"}}, visits)
 		}
 		// "up" and "down" tell whoever measures when the calls are steady.
-		r, err := load.Run(c.Context, connect, c.Int("calls"), c.String("codec"), c.Duration("talk"),
+		r, err := load.Run(c.Context, connect, c.Int("calls"), load.Sound{Codec: c.String("codec"), SRTP: c.String("srtp")}, c.Duration("talk"),
 			func() { fmt.Println("up") }, func() { fmt.Println("down"); time.Sleep(200 * time.Millisecond) })
 		if err != nil {
 			return err

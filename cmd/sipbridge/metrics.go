@@ -26,6 +26,8 @@ func (g *gateway) register(r *prometheus.Registry) {
 	counter("sipbridge_links_refused_total", "Pages opened with a link that is not valid.", g.front.Refused.Load)
 	counter("sipbridge_page_messages_malformed_total", "Messages of pages that could not be read or were not understood.", g.front.Malformed.Load)
 	counter("sipbridge_links_guessing_total", "Connections cut off without a word after too many wrong links from their address.", g.portal.BadLinks.Load)
+	counter("sipbridge_webrtc_through_total", "Browser legs whose sound had to go through their PeerConnection, which costs more.", g.browsers.Through.Load)
+	counter("sipbridge_webrtc_control_dropped_total", "STUN, DTLS and RTCP packets from browsers that found no place in the queue.", g.browsers.Dropped)
 	r.MustRegister(totals{g})
 }
 

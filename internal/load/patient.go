@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/pion/dtls/v3"
 	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
@@ -23,7 +24,7 @@ import (
 type Patient struct {
 	api   *webrtc.API
 	ws    *websocket.Conn
-	codec string // "PCMU" or "opus": the only one it answers with
+	codec string
 
 	// Answered and Ended count calls; Received counts RTP packets.
 	Answered, Ended, Received atomic.Int64
@@ -58,11 +59,26 @@ var codecs = map[string]webrtc.RTPCodecParameters{
 	"opus": {PayloadType: 111, RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1"}},
 }
 
+// profiles are the SRTP profiles that a patient may insist on; "" has none.
+var profiles = map[string][]dtls.SRTPProtectionProfile{
+	"": nil, "gcm": {dtls.SRTP_AEAD_AES_128_GCM}, "cm": {dtls.SRTP_AES128_CM_HMAC_SHA1_80},
+}
+
+// Sound is what a patient has for it.
+type Sound struct {
+	Codec string // "PCMU" or "opus": the only one it answers with
+	SRTP  string // "gcm" or "cm": the only profile it takes; "": any
+}
+
 // newPatient makes a patient who answers with one codec.
-func newPatient(codec string) (*Patient, error) {
-	params, ok := codecs[codec]
+func newPatient(sound Sound) (*Patient, error) {
+	params, ok := codecs[sound.Codec]
 	if !ok {
-		return nil, fmt.Errorf("load: no codec %q", codec)
+		return nil, fmt.Errorf("load: no codec %q", sound.Codec)
+	}
+	profile, ok := profiles[sound.SRTP]
+	if !ok {
+		return nil, fmt.Errorf("load: no SRTP profile %q", sound.SRTP)
 	}
 	me := new(webrtc.MediaEngine)
 	if err := me.RegisterCodec(params, webrtc.RTPCodecTypeAudio); err != nil {
@@ -71,12 +87,13 @@ func newPatient(codec string) (*Patient, error) {
 	var se webrtc.SettingEngine
 	se.SetIncludeLoopbackCandidate(true)
 	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	return &Patient{codec: codec, latency: make([]time.Duration, 0, maxSamples), api: webrtc.NewAPI(webrtc.WithMediaEngine(me), webrtc.WithSettingEngine(se), webrtc.WithInterceptorRegistry(new(interceptor.Registry)))}, nil
+	se.SetSRTPProtectionProfiles(profile...)
+	return &Patient{codec: sound.Codec, latency: make([]time.Duration, 0, maxSamples), api: webrtc.NewAPI(webrtc.WithMediaEngine(me), webrtc.WithSettingEngine(se), webrtc.WithInterceptorRegistry(new(interceptor.Registry)))}, nil
 }
 
 // Open opens a link and returns once the engine has welcomed the patient.
-func Open(ctx context.Context, link, codec string) (*Patient, error) {
-	p, err := newPatient(codec)
+func Open(ctx context.Context, link string, sound Sound) (*Patient, error) {
+	p, err := newPatient(sound)
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ type line struct {
 
 // Connect sets up one call. What it leaves running is counted in talking and
 // ends with ctx.
-type Connect func(ctx context.Context, n int, codec string, talking *sync.WaitGroup) (line, error)
+type Connect func(ctx context.Context, n int, sound Sound, talking *sync.WaitGroup) (line, error)
 
 // atOnce is how many calls are set up at a time.
 const atOnce = 5
@@ -53,7 +53,7 @@ const atOnce = 5
 // Run sets calls up, a few at a time, lets all of them talk for the given time
 // once the last is up, and hangs up. up is called when all are up, down before
 // the first is hung up.
-func Run(ctx context.Context, connect Connect, calls int, codec string, talk time.Duration, up, down func()) (Result, error) {
+func Run(ctx context.Context, connect Connect, calls int, sound Sound, talk time.Duration, up, down func()) (Result, error) {
 	var r Result
 	var mu sync.Mutex // guards r and lines
 	var lines []line
@@ -65,7 +65,7 @@ func Run(ctx context.Context, connect Connect, calls int, codec string, talk tim
 		gate <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-gate }()
-			l, err := connect(ctx, n, codec, &talking)
+			l, err := connect(ctx, n, sound, &talking)
 			mu.Lock()
 			defer mu.Unlock()
 			r.Calls++
@@ -118,8 +118,8 @@ func stamped(frame []byte) bool {
 
 // ThroughGateway calls patients at their links, by real SIP and signalling.
 func ThroughGateway(phone call.Dialer, to policy.Target, visits []Visit) Connect {
-	return func(ctx context.Context, n int, codec string, talking *sync.WaitGroup) (line, error) {
-		p, err := Open(ctx, visits[n].Link, codec)
+	return func(ctx context.Context, n int, sound Sound, talking *sync.WaitGroup) (line, error) {
+		p, err := Open(ctx, visits[n].Link, sound)
 		if err != nil {
 			return line{}, err
 		}

@@ -20,9 +20,9 @@ import (
 // patients, driven by its control protocol ("ng": a cookie and a bencoded
 // dictionary in a datagram), so that both are measured with the same streams.
 func ThroughRTPEngine(control string, endpoint func() (media.Endpoint, error)) Connect {
-	return func(ctx context.Context, n int, codec string, talking *sync.WaitGroup) (l line, err error) {
+	return func(ctx context.Context, n int, sound Sound, talking *sync.WaitGroup) (l line, err error) {
 		began := time.Now()
-		p, err := newPatient(codec)
+		p, err := newPatient(sound)
 		if err != nil {
 			return line{}, err
 		}
@@ -47,7 +47,7 @@ func ThroughRTPEngine(control string, endpoint func() (media.Endpoint, error)) C
 		}
 		command := map[string]any{"command": "offer", "call-id": id, "from-tag": "a", "sdp": string(offer),
 			"transport-protocol": "UDP/TLS/RTP/SAVPF", "ICE": "force", "flags": []string{"trust-address", "generate-mid"}, "rtcp-mux": []string{"require"}, "SDES": []string{"off"}}
-		if codec == "opus" {
+		if sound.Codec == "opus" {
 			command["codec"] = map[string]any{"transcode": []string{"opus"}, "mask": []string{"PCMU"}}
 		}
 		toPatient, err := ng(control, command)

@@ -184,6 +184,15 @@ func (b *Browsers) port(c *webrtc.ICECandidate) *browserPort {
 	return nil
 }
 
+// Dropped is how many control packets found no place in the queue.
+func (b *Browsers) Dropped() uint64 {
+	var n uint64
+	for _, p := range b.ports {
+		n += p.dropped.Load()
+	}
+	return n
+}
+
 // Close closes the port; every endpoint must be closed before.
 func (b *Browsers) Close() error {
 	err := b.mux.Close()

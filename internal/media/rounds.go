@@ -20,7 +20,7 @@ type rounds struct {
 // errand is something to be done once a round.
 type errand struct {
 	do    func()
-	part int
+	part  int
 	mu    sync.Mutex // held while do runs; guards ended
 	ended bool
 }

@@ -1,76 +1,122 @@
-// What a whole call costs: processor time and memory with 25, 50 and 100 calls,
-// G.711 telephones towards WebRTC patients, untouched and Opus, through the
-// gateway and, in turn and with the same streams, through rtpengine. Prints a
-// table and writes bench.json.
-import { spawn } from 'node:child_process';
+// What a whole call costs, beside rtpengine: G.711 telephones towards WebRTC
+// patients that echo, through the gateway and, in turn and with the same streams,
+// through rtpengine; each on the machine's first core, the generator on its
+// second. Writes bench.json and docs/performance.md with its picture.
+import { spawn, execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { makeHospital, dropHospital, endAll, track, until } from '../lib/net.mjs';
 import { Gateway, config, binary, token } from '../lib/gateway.mjs';
+import { document, picture } from './report.mjs';
 
+const turns = Number(process.env.BENCH_TURNS ?? 5);
+const seconds = Number(process.env.BENCH_SECONDS ?? 8);
+
+/** Processor time of every thread since it began, in ms. */
 const cpu = (pid) => readdirSync(`/proc/${pid}/task`).reduce((sum, t) => {
   try { return sum + Number(readFileSync(`/proc/${pid}/task/${t}/schedstat`, 'utf8').split(' ')[0]); } catch { return sum; }
 }, 0) / 1e6;
 const rss = (pid) => Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/VmRSS:\s+(\d+)/)[1]);
+const sleep = (ms) => new Promise((r) => setTimeout(r, ms));
+export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
 
 // ---- what stands between the telephones and the patients ----
 
-async function ours(codec) {
-  const gateway = await new Gateway(config({ routes: `  - {name: telephones to patients, to: [visit], codecs: [${codec}]}` })).start();
-  return { pid: gateway.child.pid, args: [], stop: () => gateway.stop(), goroutines: () => gateway.metric('go_goroutines') };
-}
+const engines = {
+  async sipbridge(cell) {
+    const text = config({ routes: `  - {name: telephones to patients, to: [visit], codecs: [${cell.codec}]}` })
+      .replace('interfaces: {', 'interfaces: {lo: {address: 127.0.0.1}, ').replace('webrtc_port: 18443', 'webrtc_port: 18443, interface: lo');
+    const gateway = await new Gateway(text).start({ GOMAXPROCS: '1' });
+    return { pid: gateway.child.pid, args: [], stop: () => gateway.stop(), goroutines: () => gateway.metric('go_goroutines') };
+  },
+  async rtpengine() {
+    const child = track(spawn('rtpengine', ['--table=-1', '--config-file=none', '--interface=127.0.0.1', '--listen-ng=127.0.0.1:12223', '--foreground',
+      '--log-level=3', '--num-threads=1', '--port-min=30000', '--port-max=33999', '--pidfile=/dev/null'], { stdio: ['ignore', 'pipe', 'pipe'] }));
+    await sleep(1000);
+    return { pid: child.pid, args: ['--rtpengine', '127.0.0.1:12223'], stop: () => { child.end('SIGTERM'); return child.over; }, goroutines: () => 0 };
+  },
+};
 
-async function rtpengine() {
-  const child = track(spawn('rtpengine', ['--table=-1', '--config-file=none', '--interface=127.0.0.1', '--listen-ng=127.0.0.1:12223', '--foreground',
-    '--log-level=3', '--port-min=30000', '--port-max=33999', '--pidfile=/dev/null'], { stdio: ['ignore', 'pipe', 'pipe'] }));
-  await new Promise((r) => setTimeout(r, 1000));
-  return { pid: child.pid, args: ['--rtpengine', '127.0.0.1:12223'], stop: () => { child.end('SIGTERM'); return child.over; }, goroutines: () => 0 };
-}
-
-async function run(name, make, codec, calls, seconds) {
-  const engine = await make(codec);
+/** One turn of one cell with one engine. */
+async function run(name, cell) {
+  const engine = await engines[name](cell);
+  execFileSync('taskset', ['-a', '-cp', '0', String(engine.pid)]);
   const idle = rss(engine.pid);
-  const load = track(spawn(binary, ['load', 'calls', '--calls', String(calls), '--codec', codec, '--talk', `${seconds + 2}s`, ...engine.args],
-    { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, SIPBRIDGE_ADMIN_TOKEN: token } }));
-  await until(() => load.output.includes('up'), () => load.output, 60000);
-  await new Promise((r) => setTimeout(r, 1500));
-  const from = cpu(engine.pid), at = Date.now();
-  await new Promise((r) => setTimeout(r, seconds * 1000));
-  const spent = cpu(engine.pid) - from, span = (Date.now() - at) / 1000;
+  const load = track(spawn('taskset', ['-c', '1', binary, 'load', 'calls', '--calls', String(cell.calls), '--codec', cell.codec, '--srtp', cell.srtp,
+    '--talk', `${seconds + 3}s`, ...engine.args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, GOMAXPROCS: '1', SIPBRIDGE_ADMIN_TOKEN: token } }));
+  await until(() => load.output.includes('up'), () => load.output, 120000);
+  await sleep(2000);
+  const from = cpu(engine.pid), generator = cpu(load.pid), at = Date.now();
+  await sleep(seconds * 1000);
+  const span = (Date.now() - at) / 1000;
+  const spent = cpu(engine.pid) - from, busy = (cpu(load.pid) - generator) / span / 1000;
   const memory = rss(engine.pid) - idle;
   const goroutines = await engine.goroutines();
   await load.over;
-  const result = JSON.parse(load.output.split('\n').find((l) => l.startsWith('{')));
+  const line = load.output.split('\n').find((l) => l.startsWith('{'));
+  if (!line) throw new Error(`${name}: the generator died: ${load.output.slice(0, 2000)}`);
   await engine.stop();
-  if (result.Failed || result.LostToWeb > 0.1) console.log(`${name} ${codec} ${calls}: ${result.Failed} calls failed, ${(100 * result.LostToWeb).toFixed(1)} % lost: ${load.output.slice(0, 300)}`);
-  return { name, codec, calls, cpu: spent / span / calls, memory: memory / calls, goroutines: goroutines / calls, ...result };
+  const result = JSON.parse(line);
+  if (result.Failed) console.log(`${name}, ${cell.name}: ${result.Failed} calls failed: ${load.output.slice(0, 300)}`);
+  return { cpu: spent / span / cell.calls, memory, goroutines: goroutines / cell.calls, busy, ...result };
 }
 
-const seconds = Number(process.env.BENCH_SECONDS ?? 10);
+// ---- the cells ----
+
+const cells = [
+  { key: 'gcm200', name: 'PCMU untouched, AES-GCM', codec: 'PCMU', srtp: 'gcm', calls: 200, turns, peer: true },
+  { key: 'cm200', name: 'PCMU untouched, AES-CM', codec: 'PCMU', srtp: 'cm', calls: 200, turns, peer: true },
+  { key: 'gcm50', name: 'PCMU untouched, AES-GCM', codec: 'PCMU', srtp: 'gcm', calls: 50, turns: 1, peer: true },
+  { key: 'gcm100', name: 'PCMU untouched, AES-GCM', codec: 'PCMU', srtp: 'gcm', calls: 100, turns: 1, peer: true },
+  { key: 'gcm350', name: 'PCMU untouched, AES-GCM', codec: 'PCMU', srtp: 'gcm', calls: 350, turns: 1, peer: true },
+  { key: 'opus20', name: 'PCMU <-> Opus', codec: 'opus', srtp: 'gcm', calls: 20, turns, peer: true },
+  { key: 'opus100', name: 'PCMU <-> Opus', codec: 'opus', srtp: 'gcm', calls: 100, turns: 1, peer: false },
+];
+
 makeHospital();
 const rows = [];
-console.log('| | sound | calls | CPU ms a call-second | KiB a call | goroutines a call | set-up median / 95th, ms | latency median / 99th, ms | lost |');
-console.log('| --- | --- | --- | --- | --- | --- | --- | --- | --- |');
 try {
-  for (const codec of ['PCMU', 'opus']) for (const calls of [25, 50, 100]) for (const [name, make] of [['sipbridge', ours], ['rtpengine', rtpengine]]) {
-    if (name === 'rtpengine' && codec === 'opus' && calls > 25) continue; // it transcodes some 22 calls a core, then collapses
-    const r = await run(name, make, codec, calls, seconds);
-    rows.push(r);
-    const ms = (x) => (x ? x.toFixed(2) : '-');
-    console.log(`| ${name} | ${codec === 'PCMU' ? 'PCMU untouched' : 'PCMU <-> Opus'} | ${calls} | ${r.cpu.toFixed(2)} | ${r.memory.toFixed(0)} | ${r.goroutines ? r.goroutines.toFixed(0) : '-'} | ${r.MedianMS.toFixed(1)} / ${r.P95MS.toFixed(1)} | ${ms(r.Latency50)} / ${ms(r.Latency99)} | ${(100 * r.LostToWeb).toFixed(2)} % |`);
+  for (const cell of cells) {
+    const seen = { sipbridge: [], rtpengine: [] };
+    for (let turn = 0; turn < cell.turns; turn++) {
+      for (const name of cell.peer ? ['sipbridge', 'rtpengine'] : ['sipbridge']) {
+        const r = await run(name, cell);
+        seen[name].push(r);
+        console.log(`${cell.name}, ${cell.calls} calls, turn ${turn + 1}: ${name} ${r.cpu.toFixed(2)} ms a call-second, ${(r.memory / cell.calls).toFixed(0)} KiB a call, `
+          + `latency ${r.Latency50.toFixed(2)} / ${r.Latency99.toFixed(2)} ms, lost ${(100 * r.LostToWeb).toFixed(2)} %, generator ${(100 * r.busy).toFixed(0)} % busy`);
+      }
+    }
+    for (const [name, list] of Object.entries(seen)) {
+      if (!list.length) continue;
+      const row = { ...cell, engine: name };
+      for (const k of ['cpu', 'memory', 'goroutines', 'busy', 'MedianMS', 'P95MS', 'Latency50', 'Latency99', 'LostToWeb']) row[k] = median(list.map((r) => r[k]));
+      row.ratios = name === 'sipbridge' && cell.peer ? list.map((r, i) => r.cpu / seen.rtpengine[i].cpu) : [];
+      rows.push(row);
+    }
   }
 } finally {
   await endAll();
   dropHospital();
 }
-const of = (codec, calls, name = 'sipbridge') => rows.find((r) => r.codec === codec && r.calls === calls && r.name === name);
-const slope = (codec) => (of(codec, 100).memory * 100 - of(codec, 25).memory * 25) / 75;
+
+const of = (key, engine = 'sipbridge') => rows.find((r) => r.key === key && r.engine === engine);
+const slope = (engine) => (of('gcm200', engine).memory - of('gcm50', engine).memory) / 150;
 const result = {
-  passthrough_gcm_cpu_vs_rtpengine: of('PCMU', 100).cpu / of('PCMU', 100, 'rtpengine').cpu,
-  opus_cpu_vs_rtpengine: of('opus', 25).cpu / of('opus', 25, 'rtpengine').cpu,
-  passthrough_cpu_ms_per_call_second: of('PCMU', 100).cpu, opus_cpu_ms_per_call_second: of('opus', 100).cpu,
-  memory_kib_per_call: slope('PCMU'), memory_kib_per_call_opus: slope('opus'),
-  invite_to_200_ms_median: of('PCMU', 100).MedianMS, invite_to_200_ms_p95: of('PCMU', 100).P95MS,
-  added_latency_ms_median: of('PCMU', 100).Latency50, added_latency_ms_p99: of('PCMU', 100).Latency99,
+  passthrough_gcm_cpu_vs_rtpengine: median(of('gcm200').ratios),
+  passthrough_cm_cpu_vs_rtpengine: median(of('cm200').ratios),
+  opus_cpu_vs_rtpengine: median(of('opus20').ratios),
+  passthrough_calls_per_core: 1000 / of('gcm350').cpu,
+  opus_calls_per_core: 1000 / of('opus100').cpu,
+  memory_kib_per_call: slope('sipbridge'),
+  memory_kib_per_call_rtpengine: slope('rtpengine'),
+  invite_to_200_ms_median: of('gcm200').MedianMS,
+  invite_to_200_ms_p95: of('gcm200').P95MS,
+  added_latency_ms_median: of('gcm200').Latency50,
+  added_latency_ms_p99: of('gcm200').Latency99,
+  growth_350_vs_200: of('gcm350').cpu / of('gcm200').cpu,
 };
-writeFileSync(new URL('../../bench.json', import.meta.url), `${JSON.stringify(result, null, 1)}\n`);
+const root = new URL('../../', import.meta.url);
+writeFileSync(new URL('bench.json', root), `${JSON.stringify(result, null, 1)}\n`);
+writeFileSync(new URL('docs/performance.svg', root), picture(rows));
+writeFileSync(new URL('docs/performance.md', root), document(rows, result, { turns, seconds, processor: cpus()[0].model, cores: cpus().length }));
 console.log(JSON.stringify(result, null, 1));
