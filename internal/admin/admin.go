@@ -240,6 +240,7 @@ type Media struct {
 	JitterMS float64 `json:"jitter_ms"`
 	RTTMS    float64 `json:"rtt_ms"`
 	MOS      float64 `json:"mos"`
+	Hidden   float64 `json:"concealed_ms"`
 }
 
 func view(c *call.Call) Call {
@@ -256,7 +257,7 @@ func view(c *call.Call) Call {
 }
 
 func media(d audit.Leg) Media {
-	return Media{"audio", d.Path, d.Received, d.Sent, d.Loss, d.JitterMS, d.RTTMS, d.MOS}
+	return Media{"audio", d.Path, d.Received, d.Sent, d.Loss, d.JitterMS, d.RTTMS, d.MOS, d.ConcealedMS}
 }
 
 func (s *Server) calls(w http.ResponseWriter, r *http.Request) {

@@ -38,15 +38,16 @@ type Cause struct {
 
 // Leg is one leg's part in the record.
 type Leg struct {
-	Kind     string  `json:"kind"`
-	Peer     string  `json:"peer"`
-	Path     string  `json:"path,omitempty"`
-	Received uint64  `json:"received"`
-	Sent     uint64  `json:"sent"`
-	Loss     float64 `json:"loss"`
-	JitterMS float64 `json:"jitter_ms"`
-	RTTMS    float64 `json:"rtt_ms"`
-	MOS      float64 `json:"mos"`
+	Kind        string  `json:"kind"`
+	Peer        string  `json:"peer"`
+	Path        string  `json:"path,omitempty"`
+	Received    uint64  `json:"received"`
+	Sent        uint64  `json:"sent"`
+	Loss        float64 `json:"loss"`
+	JitterMS    float64 `json:"jitter_ms"`
+	RTTMS       float64 `json:"rtt_ms"`
+	MOS         float64 `json:"mos"`
+	ConcealedMS float64 `json:"concealed_ms"` // sound made up in the place of what was lost
 }
 
 // Sink takes records. Write returns once the record cannot be lost.

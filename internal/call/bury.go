@@ -80,6 +80,7 @@ func Describe(l Leg, path string) audit.Leg {
 			out.Received, out.Sent, out.Loss = st.Received, st.Sent, st.Loss()
 			out.JitterMS, out.RTTMS = st.Jitter.Seconds()*1000, st.RTT.Seconds()*1000
 			out.MOS = st.MOS(0, 10)
+			out.ConcealedMS = st.Concealed.Seconds() * 1000
 		}
 	}
 	return out

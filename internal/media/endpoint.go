@@ -87,6 +87,8 @@ func Join(a, b Streams) *Bridge {
 func (b *Bridge) Close() {
 	detach(b.A, b.AB)
 	detach(b.B, b.BA)
+	b.AB.end()
+	b.BA.end()
 }
 
 // detach stops a stream's packets if they still go to that path.

@@ -21,6 +21,7 @@ type Loops struct {
 	turn   atomic.Uint32
 	wg     sync.WaitGroup
 	rounds rounds
+	drums  drums
 }
 
 // NewLoops starts a loop for each processor.
@@ -33,6 +34,9 @@ func NewLoops() (*Loops, error) {
 		}
 		l.all = append(l.all, one)
 		l.wg.Go(one.run)
+		d := &drum{over: make(chan struct{})}
+		l.drums.all = append(l.drums.all, d)
+		l.wg.Go(d.run)
 	}
 	l.rounds.over = make(chan struct{})
 	l.wg.Go(l.rounds.run)
@@ -42,6 +46,9 @@ func NewLoops() (*Loops, error) {
 // Close ends the loops; their sockets must have been closed before.
 func (l *Loops) Close() error {
 	var err error
+	for _, d := range l.drums.all {
+		close(d.over)
+	}
 	if l.rounds.over != nil {
 		close(l.rounds.over)
 	}

@@ -3,7 +3,9 @@ package media
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pion/rtp"
 
@@ -20,16 +22,25 @@ import (
 type Path struct {
 	src, dst *Stream
 	deaf     bool // telephone-events end here
+	now      func() time.Duration
 	text     atomic.Pointer[string]
 
-	// ---- owned by WriteRTP ----
-	sa, da *Agreed
-	stages []stage    // the first one drops
-	which  [128]uint8 // of them, by payload type
-	line   timeline
-	hdr    rtp.Header
-	buf    [Headroom + transcode.MaxPayload]byte
-	event  struct {
+	// paced says that some sound is recoded: then a drum plays it, beside the
+	// goroutine that brings it, and mu guards all below. Else they are the latter's
+	// alone, and nothing is locked.
+	paced atomic.Bool
+	mu    sync.Mutex
+
+	sa, da  *Agreed
+	stages  []stage // the first one drops
+	playing *stage  // what is recoded now
+	drummed bool    // a drum has us
+	ended   bool
+	which   [128]uint8 // of them, by payload type
+	line    timeline
+	hdr     rtp.Header
+	buf     [Headroom + transcode.MaxPayload]byte
+	event   struct {
 		in, out, ssrc uint32 // timestamps of the event being relayed, and its source
 		on            bool
 	}
@@ -37,10 +48,10 @@ type Path struct {
 
 // stage is what happens to one payload type.
 type stage struct {
-	kind  stageKind
-	in    sdp.Format
-	out   sdp.Format
-	coder *transcode.Transcoder
+	kind   stageKind
+	in     sdp.Format
+	out    sdp.Format
+	player *player
 }
 
 type stageKind uint8
@@ -65,9 +76,16 @@ type timeline struct {
 // NewPath makes the path from one stream to another. It moves nothing until
 // src.Forward(path).
 func NewPath(src, dst *Stream) *Path {
-	p := &Path{src: src, dst: dst}
+	p := &Path{src: src, dst: dst, now: since}
 	p.build()
 	return p
+}
+
+// end stops what the path still plays.
+func (p *Path) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
 }
 
 // build lays out the stages for what both ends have agreed.
@@ -75,7 +93,9 @@ func (p *Path) build() {
 	p.sa, p.da = p.src.agreed.Load(), p.dst.agreed.Load()
 	p.stages, p.which = []stage{{}}, [128]uint8{}
 	var names []string
+	paced := false
 	if p.sa == nil || p.da == nil {
+		p.paced.Store(false)
 		p.describe("not negotiated")
 		return
 	}
@@ -96,7 +116,8 @@ func (p *Path) build() {
 			if err != nil {
 				continue
 			}
-			st.kind, st.out, st.coder = recode, p.da.Send, coder
+			st.kind, st.out, st.player = recode, p.da.Send, newPlayer(coder, f.Clock)
+			paced = true
 		}
 		p.which[f.PT&127] = uint8(len(p.stages))
 		p.stages = append(p.stages, st)
@@ -107,10 +128,11 @@ func (p *Path) build() {
 		case st.kind == forward:
 			names = append(names, st.in.Name)
 		case st.kind == recode:
-			names = append(names, st.coder.String())
+			names = append(names, "jitter", st.player.coder.String())
 		}
 	}
-	p.line.begun = false
+	p.line.begun, p.playing = false, nil
+	p.paced.Store(paced)
 	p.describe(strings.Join(append(names, "rewrite", p.dst.Where), " -> "))
 }
 
@@ -120,8 +142,13 @@ func (p *Path) describe(s string) { p.text.Store(&s) }
 // rewrite -> srtp".
 func (p *Path) String() string { return *p.text.Load() }
 
-// WriteRTP takes one packet through. No lock, no allocation, no log.
+// WriteRTP takes one packet through. No allocation, no log, and where nothing is
+// recoded no lock.
 func (p *Path) WriteRTP(pkt *Packet) {
+	if p.paced.Load() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+	}
 	if p.sa != p.src.agreed.Load() || p.da != p.dst.agreed.Load() {
 		p.build()
 	}
@@ -177,41 +204,54 @@ func (p *Path) forward(st *stage, pkt *Packet) {
 	p.put(st.out.PT, uint16(seq), ts, pkt.Marker || !p.line.started, pkt.Raw)
 }
 
+// recode keeps a packet for the drum. It needs mu, but for the packet that made
+// the path paced.
 func (p *Path) recode(st *stage, pkt *Packet) {
-	d, ok := p.place(st, pkt)
-	if !ok {
-		return
+	if p.playing != st {
+		p.playing = st // another codec from now on
+		st.player.silent = true
 	}
-	if d < 0 {
+	if !st.player.take(pkt, p.now()) {
 		p.src.in.late.Add(1)
 		return
 	}
-	l := &p.line
-	if gap := int32(pkt.TS - l.expect); gap != 0 {
-		// Lost or silent: what comes next begins a gap later.
-		l.out += uint32(st.coder.Pending()) + uint32(int64(gap)*int64(st.out.Clock)/int64(st.in.Clock))
-		st.coder.Drop()
-		if d == 1 {
-			l.started = false // silence, not loss: a talk spurt begins
-		}
+	if !p.drummed && p.dst.loops != nil {
+		p.drummed = true
+		p.dst.loops.drums.add(p)
 	}
-	before := st.coder.Pending()
-	out := l.out
-	err := st.coder.Push(pkt.Payload(), func(frame []byte) {
-		n := copy(p.buf[Headroom:], frame)
+}
+
+// play sends what is due; false when there has been nothing for long. It is the
+// drum's.
+func (p *Path) play(at time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := p.playing
+	if st == nil || p.ended || st.player.silent && at > st.player.due+idle {
+		p.drummed = false
+		return false
+	}
+	pl := st.player
+	pl.expect(p.dst.far.loss.Load())
+	for pl.due <= at {
+		begins := pl.silent
+		frame := pl.frame(at, p.src)
+		if frame == nil {
+			break
+		}
+		if begins {
+			p.line.out, p.line.started = p.dst.clockAt(st.out.Clock, at), false
+		}
 		if !p.dst.pressed.Load() {
-			p.put(st.out.PT, uint16(p.dst.seq.Add(1)), l.out, !l.started, p.buf[:Headroom+n])
-			p.dst.lastTS.Store(l.out)
-			p.dst.lastAt.Store(now())
+			n := copy(p.buf[Headroom:], frame)
+			p.put(st.out.PT, uint16(p.dst.seq.Add(1)), p.line.out, !p.line.started, p.buf[:Headroom+n])
+			p.dst.lastTS.Store(p.line.out)
+			p.dst.lastAt.Store(int64(at))
 		}
-		l.out += uint32(st.coder.Ticks())
-	})
-	if err != nil {
-		p.src.in.malformed.Add(1)
-		return
+		p.line.out += uint32(pl.coder.Ticks())
+		pl.due += pl.coder.Packet()
 	}
-	made := int(l.out-out) + st.coder.Pending() - before
-	l.expect = pkt.TS + uint32(int64(made)*int64(st.in.Clock)/int64(st.out.Clock))
+	return true
 }
 
 // relay passes a telephone-event on with the far end's payload type, clock and

@@ -77,7 +77,7 @@ func NewPlain(cfg PlainConfig) (*Plain, error) {
 		cfg.Codecs = plainOrder
 	}
 	p := &Plain{cfg: cfg, events: make(chan Event, eventQueue)}
-	p.stream = newStream("rtp", func(d dtmf.Digit) { p.tell(Event{Kind: Digit, Digit: d}) })
+	p.stream = newStream(cfg.Pool.loops, "rtp", func(d dtmf.Digit) { p.tell(Event{Kind: Digit, Digit: d}) })
 	var t transmitter = p
 	p.stream.below.Store(&t)
 	var id [4]byte

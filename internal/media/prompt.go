@@ -26,7 +26,7 @@ func Play(ctx context.Context, to *Stream, mulaw []byte) {
 // sends them into a stream, until next has no more or ctx is over.
 func Feed(ctx context.Context, to *Stream, next func(frame []byte) bool) {
 	pcmu := sdp.Format{PT: 0, Name: "PCMU", Clock: 8000, Channels: 1}
-	src := newStream("prompt", nil)
+	src := newStream(to.loops, "prompt", nil)
 	src.settle(&Agreed{Receive: []sdp.Format{pcmu}, Direction: sdp.RecvOnly})
 	src.Forward(NewPath(src, to))
 	raw := make([]byte, Headroom+promptFrame)
@@ -49,7 +49,7 @@ func Feed(ctx context.Context, to *Stream, next func(frame []byte) bool) {
 // Echo sends the sound that a stream receives back into it; key presses are not
 // pressed back.
 func Echo(s *Stream) {
-	p := &Path{src: s, dst: s, deaf: true}
+	p := &Path{src: s, dst: s, deaf: true, now: since}
 	p.build()
 	s.Forward(p)
 }

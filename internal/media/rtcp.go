@@ -30,8 +30,12 @@ func (s *Stream) report(cname string) []rtcp.Packet {
 			TotalLost:          uint32(min(max(r.lostHere(), 0), 0x7fffff)),
 			LastSenderReport:   r.lastSR.Load(),
 		}
-		if expected := int64(r.extended.Load()-r.base.Load()) + 1; expected > 0 {
-			b.FractionLost = uint8(min(max(r.lostHere(), 0)*256/expected, 255))
+		// RFC 3550 §A.3: of what was expected since the last report.
+		expected, received := int64(r.extended.Load()-r.base.Load())+1, int64(r.received.Load())
+		span, got := expected-s.reported.expected, received-s.reported.received
+		s.reported.expected, s.reported.received = expected, received
+		if span > 0 {
+			b.FractionLost = uint8(min(max(span-got, 0)*256/span, 255))
 		}
 		if at := r.lastSRAt.Load(); at > 0 {
 			b.Delay = uint32((now() - at) * 65536 / int64(time.Second))

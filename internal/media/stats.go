@@ -11,7 +11,8 @@ type Stats struct {
 	Received, Sent uint64        // packets
 	Octets         uint64        // payload bytes sent
 	Lost           int64         // packets that never came
-	Late           uint64        // packets that came too late to be used
+	Late           uint64        // packets that came too late to be used, or twice
+	Concealed      time.Duration // sound made up in the place of what was lost
 	Strangers      uint64        // packets from a source that is not the peer
 	Unknown        uint64        // packets of a payload type that was not negotiated
 	Malformed      uint64        // datagrams that are not RTP
@@ -51,6 +52,7 @@ func (s Stats) MOS(ie, bpl float64) float64 {
 // alone; the rest is for others to read.
 type reception struct {
 	received, late, strangers, unknown, malformed atomic.Uint64
+	concealed                                     atomic.Int64  // ns
 	extended                                      atomic.Uint32 // highest sequence number with its wraps
 	jitter                                        atomic.Uint32 // in ticks, times 16
 	clock                                         atomic.Uint32
@@ -122,7 +124,7 @@ func (s *Stream) Stats() Stats {
 	r := &s.in
 	st := Stats{
 		Received: r.received.Load(), Sent: s.out.packets.Load(), Octets: s.out.octets.Load(),
-		Lost: r.lostHere() + r.lostBefore.Load(), Late: r.late.Load(), Strangers: r.strangers.Load(),
+		Lost: r.lostHere() + r.lostBefore.Load(), Late: r.late.Load(), Concealed: time.Duration(r.concealed.Load()), Strangers: r.strangers.Load(),
 		Unknown: r.unknown.Load(), Malformed: r.malformed.Load(),
 		FarLoss: float64(s.far.loss.Load()) / 256, RTT: time.Duration(s.far.rtt.Load()), Last: -1,
 	}

@@ -83,6 +83,7 @@ type Stream struct {
 	// Where is the last stage of a path into this stream, "rtp" or "srtp".
 	Where string
 
+	loops  *Loops // whose drums play what is recoded for this stream
 	agreed atomic.Pointer[Agreed]
 	sink   atomic.Pointer[Sink]
 	below  atomic.Pointer[transmitter]
@@ -101,6 +102,8 @@ type Stream struct {
 	out struct{ packets, octets atomic.Uint64 }
 	far farReport
 
+	reported struct{ expected, received int64 } // when RTCP last reported; owned by report
+
 	// ---- owned by the reading goroutine ----
 	event    uint32 // timestamp of the last telephone-event
 	eventOf  uint32 // the SSRC it came from
@@ -115,11 +118,13 @@ type transmitter interface {
 
 var started = time.Now()
 
-func now() int64 { return int64(time.Since(started)) }
+func now() int64 { return int64(since()) }
 
-// newStream makes a stream; digit hears each key press that arrives, once.
-func newStream(where string, digit func(dtmf.Digit)) *Stream {
-	s := &Stream{Where: where, digit: digit}
+func since() time.Duration { return time.Since(started) }
+
+// newStream makes a stream; digit, if any, hears each key press that arrives, once.
+func newStream(loops *Loops, where string, digit func(dtmf.Digit)) *Stream {
+	s := &Stream{loops: loops, Where: where, digit: digit}
 	s.ssrc.Store(rand.Uint32())
 	s.seq.Store(rand.Uint32() & 0x7fff) // RFC 3550 §5.1: random, and far from the wrap
 	s.lastTS.Store(rand.Uint32())
@@ -250,10 +255,12 @@ func (s *Stream) Press(d dtmf.Digit, length time.Duration) bool {
 }
 
 // clockNow is the timestamp that the stream's clock shows now.
-func (s *Stream) clockNow(clock int) uint32 {
-	at := s.lastAt.Load()
-	if at == 0 {
+func (s *Stream) clockNow(clock int) uint32 { return s.clockAt(clock, since()) }
+
+func (s *Stream) clockAt(clock int, at time.Duration) uint32 {
+	last := s.lastAt.Load()
+	if last == 0 {
 		return s.lastTS.Load()
 	}
-	return s.lastTS.Load() + uint32((now()-at)/1000*int64(clock)/1_000_000)
+	return s.lastTS.Load() + uint32((int64(at)-last)/1000*int64(clock)/1_000_000)
 }

@@ -37,7 +37,7 @@ type WebRTC struct {
 // NewWebRTC makes an endpoint; it opens no socket of its own.
 func (b *Browsers) NewWebRTC() (*WebRTC, error) {
 	w := &WebRTC{browsers: b, events: make(chan Event, eventQueue)}
-	w.stream = newStream("srtp", func(d dtmf.Digit) { w.tell(nil, Event{Kind: Digit, Digit: d}) })
+	w.stream = newStream(b.loops, "srtp", func(d dtmf.Digit) { w.tell(nil, Event{Kind: Digit, Digit: d}) })
 	if err := w.connect(); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,10 @@ var opusCodec = Codec{
 // and cannot be told apart on telephone sound (docs/decisions/004-opus.md).
 const OpusComplexity = 5
 
-type opusEncoder struct{ e *opus.Encoder }
+type opusEncoder struct {
+	e    *opus.Encoder
+	rate int // bit/s where nothing is lost
+}
 
 func newOpusEncoder(rate int) (Encoder, error) {
 	e, err := opus.NewEncoder(rate, 1, opus.AppVoIP)
@@ -40,14 +43,29 @@ func newOpusEncoder(rate int) (Encoder, error) {
 			return nil, err
 		}
 	}
-	return opusEncoder{e}, nil
+	return opusEncoder{e, bitrate}, nil
 }
 
 func (o opusEncoder) Encode(dst []byte, pcm []int16) (int, error) { return o.e.Encode(pcm, dst) }
 
+// Expect sets how much of itself each packet repeats, and gives it the room:
+// libopus repeats nothing where that would cost too much of the sound.
+func (o opusEncoder) Expect(loss float64) error {
+	percent := int(min(max(loss, 0), 1)*100 + 0.5)
+	rate := o.rate
+	if percent > 0 {
+		rate = rate * 3 / 2
+	}
+	if err := o.e.SetBitrate(rate); err != nil {
+		return err
+	}
+	return o.e.SetPacketLossPerc(percent)
+}
+
 type opusDecoder struct {
-	d   *opus.Decoder
-	max int // samples of MaxFrame
+	d    *opus.Decoder
+	max  int // samples of MaxFrame
+	step int // of 2.5 ms: Opus has no shorter frame
 }
 
 func newOpusDecoder(rate int) (Decoder, error) {
@@ -55,7 +73,7 @@ func newOpusDecoder(rate int) (Decoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return opusDecoder{d, rate / 1000 * int(MaxFrame/time.Millisecond)}, nil
+	return opusDecoder{d, rate / 1000 * int(MaxFrame/time.Millisecond), rate / 400}, nil
 }
 
 func (o opusDecoder) Decode(pcm []int16, payload []byte) (int, error) {
@@ -63,4 +81,18 @@ func (o opusDecoder) Decode(pcm []int16, payload []byte) (int, error) {
 		return 0, nil // DTX: nothing to say
 	}
 	return o.d.Decode(payload, pcm[:min(len(pcm), o.max)])
+}
+
+// Conceal implements Concealer: by what the next packet repeats, else by libopus'
+// own extrapolation.
+func (o opusDecoder) Conceal(pcm []int16, next []byte) error {
+	n := len(pcm) / o.step * o.step
+	if n == 0 {
+		return nil
+	}
+	pcm = pcm[:n:n] // the library goes by the capacity
+	if len(next) > 0 {
+		return o.d.DecodeFEC(next, pcm)
+	}
+	return o.d.DecodePLC(pcm)
 }

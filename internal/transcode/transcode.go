@@ -1,4 +1,5 @@
-// Package transcode turns one codec's frames into another's.
+// Package transcode turns one codec's frames into another's, and hides what was
+// lost of them.
 //
 // A codec is one file and one entry in [Codecs]. Opus runs at the other side's
 // own sampling rate (8 or 16 kHz), so nothing is resampled; only G.711 <-> G.722
@@ -65,12 +66,22 @@ func Names() []string {
 	return out
 }
 
-// Transcoder carries one direction's sound from one codec to another and
-// changes its packet time. It belongs to one goroutine.
+// Concealer is a decoder that hides losses by itself.
+type Concealer interface {
+	// Conceal fills pcm with what may have been said. next is the packet after the
+	// loss if it has come; what it repeats of the lost one is used (RFC 6716
+	// §2.1.7).
+	Conceal(pcm []int16, next []byte) error
+}
+
+// Transcoder carries one direction's sound from one codec to another, changes
+// its packet time, hides losses and makes up for clocks that differ. It belongs
+// to one goroutine.
 type Transcoder struct {
 	from, to Codec
 	dec      Decoder
 	enc      Encoder
+	hide     *concealer // nil where the decoder hides losses itself
 	inRate   int
 	outRate  int
 	up       *upsampler
@@ -78,15 +89,14 @@ type Transcoder struct {
 	frame    int // samples of one outgoing frame
 	clock    int // RTP ticks of one outgoing frame
 
-	// ---- owned by Push ----
-	pcm     [maxSamples]int16
+	pcm     [maxSamples + maxSamples/10]int16 // room to stretch
 	conv    [2 * maxSamples]int16
 	pending [4 * maxSamples]int16
 	n       int // samples pending
 	out     [MaxPayload]byte
 }
 
-// New makes a transcoder that emits frames of the given packet time. An error
+// New makes a transcoder that makes frames of the given packet time. An error
 // says which codec cannot run.
 func New(from, to sdp.Format, packet time.Duration) (*Transcoder, error) {
 	a, ok := Find(from)
@@ -112,6 +122,9 @@ func New(from, to sdp.Format, packet time.Duration) (*Transcoder, error) {
 	}
 	if t.enc, err = b.NewEncoder(t.outRate); err != nil {
 		return nil, fmt.Errorf("transcode: %s encoder: %w", b.Name, err)
+	}
+	if _, ok := t.dec.(Concealer); !ok {
+		t.hide = newConcealer(t.inRate)
 	}
 	switch {
 	case t.inRate < t.outRate:
@@ -145,18 +158,61 @@ func PacketTime(c Codec, wish time.Duration) int {
 	return ms
 }
 
-// Ticks is the RTP timestamp step of one outgoing packet.
+// Ticks is the RTP timestamp step of one outgoing packet; Packet its time.
 func (t *Transcoder) Ticks() int { return t.clock }
 
-// Push decodes one payload and calls emit for each frame that became whole.
-// emit's slice is only good during the call. A payload that cannot be decoded
-// is an error and changes nothing.
-func (t *Transcoder) Push(payload []byte, emit func(frame []byte)) error {
-	n, err := t.dec.Decode(t.pcm[:], payload)
+// Packet is the time of one outgoing packet.
+func (t *Transcoder) Packet() time.Duration {
+	return time.Duration(t.frame) * time.Second / time.Duration(t.outRate)
+}
+
+// Tempo says whether sound is to last as long as it did.
+type Tempo int8
+
+// The tempi. The two others change a frame by 10 ms at most, and only where it
+// cannot be heard.
+const (
+	Steady  Tempo = iota
+	Shorter       // more waits than should
+	Longer        // less does
+)
+
+// Push decodes one payload and returns the time it lasts, as it was sent. A
+// payload that cannot be decoded is an error and changes nothing.
+func (t *Transcoder) Push(payload []byte, tempo Tempo) (time.Duration, error) {
+	n, err := t.dec.Decode(t.pcm[:maxSamples], payload)
 	if err != nil {
-		return fmt.Errorf("transcode: decode %s: %w", t.from.Name, err)
+		return 0, fmt.Errorf("transcode: decode %s: %w", t.from.Name, err)
 	}
 	pcm := t.pcm[:n]
+	if t.hide != nil {
+		t.hide.heard(pcm)
+	}
+	switch tempo {
+	case Shorter:
+		pcm = shorten(pcm, t.inRate)
+	case Longer:
+		pcm = stretch(pcm, t.inRate)
+	}
+	t.keep(pcm)
+	return time.Duration(n) * time.Second / time.Duration(t.inRate), nil
+}
+
+// Conceal puts something in the place of sound that was lost. next is the packet
+// after it, nil if that has not come.
+func (t *Transcoder) Conceal(lost time.Duration, next []byte) error {
+	pcm := t.pcm[:min(int(lost*time.Duration(t.inRate)/time.Second), maxSamples)]
+	if t.hide != nil {
+		t.hide.conceal(pcm)
+	} else if err := t.dec.(Concealer).Conceal(pcm, next); err != nil {
+		return fmt.Errorf("transcode: conceal %s: %w", t.from.Name, err)
+	}
+	t.keep(pcm)
+	return nil
+}
+
+// keep adds samples to what waits for the next frame.
+func (t *Transcoder) keep(pcm []int16) {
 	switch {
 	case t.up != nil:
 		pcm = t.up.run(t.conv[:], pcm)
@@ -167,24 +223,37 @@ func (t *Transcoder) Push(payload []byte, emit func(frame []byte)) error {
 		t.n = 0
 	}
 	t.n += copy(t.pending[t.n:], pcm)
-	done := 0
-	for t.n-done >= t.frame {
-		k, err := t.enc.Encode(t.out[:], t.pending[done:done+t.frame])
-		if err != nil {
-			return fmt.Errorf("transcode: encode %s: %w", t.to.Name, err)
-		}
-		done += t.frame
-		emit(t.out[:k])
-	}
-	t.n = copy(t.pending[:], t.pending[done:t.n])
-	return nil
 }
 
-// Pending is the sound held back for the next frame, in RTP ticks of the
-// outgoing clock.
-func (t *Transcoder) Pending() int { return t.n * (t.to.Clock / 1000) / (t.outRate / 1000) }
+// Frame encodes the next frame; nil if none is whole. It is good until the next
+// call.
+func (t *Transcoder) Frame() ([]byte, error) {
+	if t.n < t.frame {
+		return nil, nil
+	}
+	k, err := t.enc.Encode(t.out[:], t.pending[:t.frame])
+	t.n = copy(t.pending[:], t.pending[t.frame:t.n])
+	if err != nil {
+		return nil, fmt.Errorf("transcode: encode %s: %w", t.to.Name, err)
+	}
+	return t.out[:k], nil
+}
 
-// Drop forgets the sound held back: after a gap it belongs to no frame.
+// Pending is the sound held back for the next frame.
+func (t *Transcoder) Pending() time.Duration {
+	return time.Duration(t.n) * time.Second / time.Duration(t.outRate)
+}
+
+// Drop forgets the sound held back: after a pause it belongs to no frame.
 func (t *Transcoder) Drop() { t.n = 0 }
+
+// Expect tells the encoder which share of its packets is lost on the way, 0 to
+// 1, so that it can repeat itself (RFC 7587 §4.1).
+func (t *Transcoder) Expect(loss float64) error {
+	if e, ok := t.enc.(interface{ Expect(loss float64) error }); ok {
+		return e.Expect(loss)
+	}
+	return nil
+}
 
 func (t *Transcoder) String() string { return t.from.Name + ">" + t.to.Name }

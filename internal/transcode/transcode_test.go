@@ -73,7 +73,7 @@ func TestEachPairCarriesATone(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						if err := tr.Push(buf[:n], func(f []byte) {
+						if err := through(tr, buf[:n], func(f []byte) {
 							k, err := dec.Decode(pcm[:], f)
 							if err != nil {
 								t.Fatal(err)
@@ -206,6 +206,20 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
+// through pushes one payload and emits the frames that became whole.
+func through(tr *Transcoder, payload []byte, emit func([]byte)) error {
+	if _, err := tr.Push(payload, Steady); err != nil {
+		return err
+	}
+	for {
+		f, err := tr.Frame()
+		if err != nil || f == nil {
+			return err
+		}
+		emit(f)
+	}
+}
+
 func BenchmarkTranscode(b *testing.B) {
 	for _, pair := range [][2]string{{"PCMU", "opus"}, {"opus", "PCMU"}, {"G722", "opus"}, {"PCMU", "G722"}, {"PCMU", "PCMA"}} {
 		b.Run(pair[0]+"_"+pair[1], func(b *testing.B) {
@@ -219,8 +233,164 @@ func BenchmarkTranscode(b *testing.B) {
 			emit := func([]byte) {}
 			b.ReportAllocs()
 			for b.Loop() {
-				tr.Push(buf[:n], emit)
+				if err := through(tr, buf[:n], emit); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
+	}
+}
+
+// voiced is something like a vowel: a pitch of 125 Hz with harmonics.
+func voiced(n, rate int) []int16 {
+	pcm := make([]int16, n)
+	for i := range pcm {
+		t := float64(i) / float64(rate)
+		v := 0.0
+		for k := 1; k <= 8; k++ {
+			v += math.Sin(2*math.Pi*125*float64(k)*t+float64(k)) / float64(k)
+		}
+		pcm[i] = int16(v * 4000)
+	}
+	return pcm
+}
+
+// steepest is the largest step from one sample to the next: a click is one.
+func steepest(pcm []int16) int {
+	most := 0
+	for i := 1; i < len(pcm); i++ {
+		most = max(most, abs(int(pcm[i])-int(pcm[i-1])))
+	}
+	return most
+}
+
+func abs(v int) int { return max(v, -v) }
+
+func TestALossIsHiddenWithoutAClickAndFadesAway(t *testing.T) {
+	for _, rate := range []int{8000, 16000} {
+		src := voiced(rate, rate)
+		c := newConcealer(rate)
+		frame := rate / 50
+		var got []int16
+		for i := 0; i+frame <= len(src); i += frame {
+			pcm := append([]int16(nil), src[i:i+frame]...)
+			if n := i / frame; n == 20 || n == 30 || n == 31 { // 20 ms, then 40 ms
+				c.conceal(pcm)
+			} else {
+				c.heard(pcm)
+			}
+			got = append(got, pcm...)
+		}
+		if s, limit := steepest(got), steepest(src)*3/2; s > limit {
+			t.Errorf("%d Hz: a step of %d where the sound has at most %d", rate, s, limit)
+		}
+		var want, left float64 // energy of the first loss, 10 ms of it: not faded yet
+		for i := 20 * frame; i < 20*frame+frame/2; i++ {
+			want += float64(src[i]) * float64(src[i])
+			left += float64(got[i]) * float64(got[i])
+		}
+		if r := left / want; r < 0.7 || r > 1.3 {
+			t.Errorf("%d Hz: what hides a loss has %.2f of the sound's energy", rate, r)
+		}
+		quiet := make([]int16, 4*frame)
+		c.conceal(quiet)
+		for _, s := range quiet[3*frame+frame/2:] {
+			if s != 0 {
+				t.Fatalf("%d Hz: after 70 ms there is still %d", rate, s)
+			}
+		}
+	}
+}
+
+func TestTimeIsTakenOutAndPutInWithoutAClick(t *testing.T) {
+	for _, rate := range []int{8000, 16000} {
+		src := voiced(rate, rate)
+		frame := rate / 50
+		for name, change := range map[string]func([]int16, int) []int16{"shorter": shorten, "longer": stretch} {
+			var got []int16
+			changed := 0
+			for i := 0; i+frame <= len(src); i += frame {
+				pcm := append(make([]int16, 0, 2*frame), src[i:i+frame]...)
+				if i/frame%10 == 5 {
+					pcm = change(pcm, rate)
+					changed += len(pcm) - frame
+				}
+				got = append(got, pcm...)
+			}
+			if s, limit := steepest(got), steepest(src)*5/4; s > limit {
+				t.Errorf("%s at %d Hz: a step of %d where the sound has at most %d", name, rate, s, limit)
+			}
+			if ms := changed * 1000 / rate; name == "shorter" && ms > -20 || name == "longer" && ms < 20 {
+				t.Errorf("%s at %d Hz: changed by %d ms", name, rate, ms)
+			}
+		}
+		noise := make([]int16, frame)
+		state := uint32(1)
+		for i := range noise {
+			state = state*1664525 + 1013904223
+			noise[i] = int16(state >> 16)
+		}
+		if got := shorten(noise, rate); len(got) != frame {
+			t.Errorf("at %d Hz sound that resembles nothing was cut", rate)
+		}
+	}
+}
+
+func TestOpusRepairsALossFromTheNextPacket(t *testing.T) {
+	const rate, frame = 8000, 160
+	mulaw, err := os.ReadFile("../demo/prompts/greeting.ulaw") // speech: what was lost of it cannot be guessed
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := make([]int16, len(mulaw))
+	for i, b := range mulaw {
+		src[i] = muToLinear[b]
+	}
+	distance := func(fec bool) float64 {
+		e, err := newOpusEncoder(rate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.(opusEncoder).Expect(0.2); err != nil {
+			t.Fatal(err)
+		}
+		whole, _ := newOpusDecoder(rate)
+		torn, _ := newOpusDecoder(rate)
+		var packets [][]byte
+		for i := 0; i+frame <= len(src); i += frame {
+			var buf [MaxPayload]byte
+			n, err := e.Encode(buf[:], src[i:i+frame])
+			if err != nil {
+				t.Fatal(err)
+			}
+			packets = append(packets, buf[:n:n])
+		}
+		var a, b [maxSamples]int16
+		var sum float64
+		for i, p := range packets {
+			n, err := whole.Decode(a[:], p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i > 10 && i%5 == 0 && i+1 < len(packets) {
+				var next []byte
+				if fec {
+					next = packets[i+1]
+				}
+				if err := torn.(Concealer).Conceal(b[:n], next); err != nil {
+					t.Fatal(err)
+				}
+				for k := range n {
+					d := float64(a[k]) - float64(b[k])
+					sum += d * d
+				}
+			} else if _, err := torn.Decode(b[:], p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return sum
+	}
+	if with, without := distance(true), distance(false); with > without/2 {
+		t.Errorf("the next packet repairs nothing: %.3g against %.3g", with, without)
 	}
 }

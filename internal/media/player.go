@@ -1,0 +1,193 @@
+package media
+
+import (
+	"sync"
+	"time"
+
+	"github.com/sipbridge/sipbridge/internal/transcode"
+)
+
+// beat is how often sound that is recoded is asked for.
+const beat = 10 * time.Millisecond
+
+// player plays out one direction's sound where it is recoded: at the speed of
+// the clock, whatever the network does. Its path guards it.
+type player struct {
+	coder  *transcode.Transcoder
+	jitter jitterBuffer
+
+	due     time.Duration // when the next frame goes out
+	packet  time.Duration // what a packet lasts
+	hidden  time.Duration // concealed without a break
+	changed time.Duration // when the tempo was last changed
+	silent  bool          // nothing is being said: the next frame begins a talk spurt
+	told    uint32        // the loss that the encoder was told of, 1/256
+}
+
+const (
+	// giveUp is how long a sender's silence is concealed before it is one.
+	giveUp = 60 * time.Millisecond
+	// idle is how long a silent player stays on its drum.
+	idle = time.Second
+	// ease is the shortest time between two changes of the tempo.
+	ease = 100 * time.Millisecond
+)
+
+func newPlayer(coder *transcode.Transcoder, clock int) *player {
+	return &player{coder: coder, jitter: jitterBuffer{clock: clock}, packet: 20 * time.Millisecond, silent: true}
+}
+
+// take keeps a packet and reports whether it was of use.
+func (p *player) take(pkt *Packet, at time.Duration) bool {
+	waits := p.jitter.count
+	if !p.jitter.put(pkt, at) {
+		return false
+	}
+	if p.silent && waits == 0 {
+		p.due = at + p.jitter.delay()
+	}
+	return true
+}
+
+// frame makes the next outgoing frame; nil if there is nothing to say.
+func (p *player) frame(at time.Duration, s *Stream) []byte {
+	for p.coder.Pending() < p.coder.Packet() {
+		if !p.more(at, s) {
+			return nil
+		}
+	}
+	f, err := p.coder.Frame()
+	if err != nil {
+		s.in.malformed.Add(1)
+		return nil
+	}
+	return f
+}
+
+// more decodes a packet, or hides that there is none. It returns false when the
+// silence is the sender's own.
+func (p *player) more(at time.Duration, s *Stream) bool {
+	data, after, what := p.jitter.fetch(at)
+	switch what {
+	case arrived:
+		d, err := p.coder.Push(data, p.tempo(at, after))
+		if err == nil && d > 0 {
+			p.packet, p.hidden, p.silent = d, 0, false
+			return true
+		}
+		if err != nil {
+			s.in.malformed.Add(1)
+		}
+		data = nil
+	case nothing:
+		if p.silent || p.hidden >= giveUp {
+			p.pause()
+			return false
+		}
+	}
+	// Nothing there yet: 10 ms more, in which it may come.
+	d := beat
+	if what != nothing {
+		d = p.packet
+	}
+	if err := p.coder.Conceal(d, data); err != nil {
+		s.in.malformed.Add(1)
+		return false
+	}
+	p.hidden += d
+	s.in.concealed.Add(int64(d))
+	return true
+}
+
+// tempo plays faster while sound waits longer than the network asks for, slower
+// while it waits less: so the delay follows the network, and clocks may differ.
+func (p *player) tempo(at, after time.Duration) transcode.Tempo {
+	if at-p.changed < ease {
+		return transcode.Steady
+	}
+	switch want := p.jitter.delay(); {
+	case after > want+2*beat:
+		p.changed = at
+		return transcode.Shorter
+	case after < want:
+		p.changed = at
+		return transcode.Longer
+	}
+	return transcode.Steady
+}
+
+// expect tells the encoder of the loss that the far end reports, 1/256.
+func (p *player) expect(loss uint32) {
+	if loss != p.told && p.coder.Expect(float64(loss)/256) == nil {
+		p.told = loss
+	}
+}
+
+// pause ends a talk spurt.
+func (p *player) pause() {
+	p.coder.Drop()
+	p.jitter.reset()
+	p.silent, p.hidden = true, 0
+}
+
+// drums play what is recoded, one goroutine a processor, so that the loops that
+// read are never held up by an encoder.
+type drums struct {
+	all  []*drum
+	turn int
+	mu   sync.Mutex // guards turn
+}
+
+type drum struct {
+	over chan struct{}
+
+	mu    sync.Mutex // guards paths
+	paths []*Path
+}
+
+func (d *drums) add(p *Path) {
+	d.mu.Lock()
+	one := d.all[d.turn%len(d.all)]
+	d.turn++
+	d.mu.Unlock()
+	one.mu.Lock()
+	one.paths = append(one.paths, p)
+	one.mu.Unlock()
+}
+
+func (d *drum) run() {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	var playing []*Path
+	for {
+		select {
+		case <-d.over:
+			return
+		case <-tick.C:
+		}
+		d.mu.Lock()
+		playing = append(playing[:0], d.paths...)
+		d.mu.Unlock()
+		at := time.Duration(now())
+		gone := 0
+		for i, p := range playing {
+			if !p.play(at) {
+				playing[i] = nil
+				gone++
+			}
+		}
+		if gone > 0 {
+			d.mu.Lock()
+			kept := d.paths[:0]
+			for i, p := range d.paths {
+				if i >= len(playing) || playing[i] != nil {
+					kept = append(kept, p)
+				}
+			}
+			clear(d.paths[len(kept):])
+			d.paths = kept
+			d.mu.Unlock()
+		}
+		clear(playing)
+	}
+}
