@@ -114,7 +114,7 @@ func (f *Front) receive(m bus.Message) {
 		}
 	}
 	select {
-	case r.inbox <- delivery{m.Epoch, msg}:
+	case r.inbox <- &delivery{m.Epoch, msg}:
 	default:
 		f.Malformed.Add(1) // a page that floods is not served faster
 	}

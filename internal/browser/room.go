@@ -18,7 +18,7 @@ import (
 type room struct {
 	f     *Front
 	inv   invite.Invitation
-	inbox chan delivery
+	inbox chan *delivery
 	quit  chan struct{}
 
 	mu       sync.Mutex // guards all below
@@ -38,7 +38,7 @@ type delivery struct {
 }
 
 func newRoom(f *Front, inv invite.Invitation) *room {
-	r := &room{f: f, inv: inv, inbox: make(chan delivery, inbox), quit: make(chan struct{})}
+	r := &room{f: f, inv: inv, inbox: make(chan *delivery, inbox), quit: make(chan struct{})}
 	r.away = time.AfterFunc(Grace, r.gone)
 	return r
 }
@@ -50,7 +50,7 @@ func (r *room) serve() {
 		case <-r.quit:
 			return
 		case d := <-r.inbox:
-			r.take(d)
+			r.take(*d)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func NewLoops() (*Loops, error) {
 		}
 		l.all = append(l.all, one)
 		l.wg.Go(one.run)
-		d := &drum{over: make(chan struct{})}
+		d := newDrum()
 		l.drums.all = append(l.drums.all, d)
 		l.wg.Go(d.run)
 	}

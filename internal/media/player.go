@@ -140,10 +140,13 @@ type drums struct {
 
 type drum struct {
 	over chan struct{}
+	wake chan struct{} // it has a path again
 
 	mu    sync.Mutex // guards paths
 	paths []*Path
 }
+
+func newDrum() *drum { return &drum{over: make(chan struct{}), wake: make(chan struct{}, 1)} }
 
 func (d *drums) add(p *Path) {
 	d.mu.Lock()
@@ -153,6 +156,10 @@ func (d *drums) add(p *Path) {
 	one.mu.Lock()
 	one.paths = append(one.paths, p)
 	one.mu.Unlock()
+	select {
+	case one.wake <- struct{}{}:
+	default: // it is awake, or will be
+	}
 }
 
 func (d *drum) run() {
@@ -168,6 +175,16 @@ func (d *drum) run() {
 		d.mu.Lock()
 		playing = append(playing[:0], d.paths...)
 		d.mu.Unlock()
+		if len(playing) == 0 {
+			tick.Stop()
+			select {
+			case <-d.over:
+				return
+			case <-d.wake:
+				tick.Reset(beat)
+			}
+			continue
+		}
 		at := time.Duration(now())
 		gone := 0
 		for i, p := range playing {
