@@ -152,7 +152,8 @@ const lastWords = 250 * time.Millisecond
 func (g *gateway) decide(q policy.Query) policy.Decision { return g.policy.Load().Decide(q) }
 
 func (g *gateway) endpoint(t sip.Trunk, listen netip.Addr) (media.Endpoint, error) {
-	return media.NewPlain(media.PlainConfig{Pool: g.pool, Listen: listen, Codecs: t.Codecs, Events: t.DTMF != "info", Log: g.log})
+	return media.NewPlain(media.PlainConfig{Pool: g.pool, Listen: listen, Codecs: t.Codecs, Log: g.log,
+		Events: t.DTMF != "info" && t.DTMF != "inband", Tones: t.DTMF == "inband" || t.DTMF == "auto"})
 }
 
 func (g *gateway) link(token string) string {

@@ -42,6 +42,7 @@ type Event struct {
 	Kind      EventKind
 	Candidate string     // Candidate; "" ends the candidates (RFC 8838 §8.2)
 	Digit     dtmf.Digit // Digit
+	InBand    bool       // Digit: it was a tone, and crosses no further
 }
 
 // EventKind tells events apart.

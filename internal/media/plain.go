@@ -33,6 +33,7 @@ type PlainConfig struct {
 	Public netip.Addr // the address we name in SDP; zero: Listen
 	Codecs []string   // this trunk's order of encodings; empty: g722OverG711
 	Events bool       // offer telephone-event (off where digits go by INFO)
+	Tones  bool       // hear and press keys in the sound where no events are agreed on
 	Log    *slog.Logger
 }
 
@@ -80,6 +81,9 @@ func NewPlain(cfg PlainConfig) (*Plain, error) {
 	p.stream = newStream(cfg.Pool.loops, "rtp", func(d dtmf.Digit) { p.tell(Event{Kind: Digit, Digit: d}) })
 	var t transmitter = p
 	p.stream.below.Store(&t)
+	if cfg.Tones {
+		p.stream.listenForTones(func(d dtmf.Digit) { p.tell(Event{Kind: Digit, Digit: d, InBand: true}) })
+	}
 	var id [4]byte
 	rand.Read(id[:])
 	var name [6]byte

@@ -9,6 +9,7 @@ import (
 	"github.com/pion/rtp"
 
 	"github.com/sipbridge/sipbridge/internal/sdp"
+	"github.com/sipbridge/sipbridge/internal/transcode"
 	"github.com/sipbridge/sipbridge/internal/transcode/dtmf"
 )
 
@@ -53,12 +54,18 @@ type Agreed struct {
 type kind struct {
 	clock uint32 // Hz; 0: not agreed
 	event bool
+	law   transcode.Decoder // of G.711, where keys are listened for in the sound
+	hush  byte              // its silence
 }
 
 // settle puts what was negotiated into force.
 func (s *Stream) settle(a *Agreed) {
 	for _, f := range a.Receive {
-		a.kinds[f.PT&127] = kind{uint32(f.Clock), f.IsEvent()}
+		k := kind{clock: uint32(f.Clock), event: f.IsEvent()}
+		if s.tones != nil {
+			k.law, k.hush = law(f)
+		}
+		a.kinds[f.PT&127] = k
 	}
 	s.agreed.Store(a)
 }
@@ -84,6 +91,7 @@ type Stream struct {
 	Where string
 
 	loops  *Loops // whose drums play what is recoded for this stream
+	tones  *tones // nil: keys are neither heard nor pressed in the sound
 	agreed atomic.Pointer[Agreed]
 	sink   atomic.Pointer[Sink]
 	below  atomic.Pointer[transmitter]
@@ -156,8 +164,11 @@ func (s *Stream) receive(p *Packet) {
 		return
 	}
 	s.in.count(p, int(k.clock))
-	if k.event {
+	switch {
+	case k.event:
 		s.tap(p)
+	case k.law != nil && !s.hadEvent:
+		s.tones.listen(p, k)
 	}
 	if !a.Direction.Receives() {
 		return
@@ -203,22 +214,26 @@ func (s *Stream) send(h *rtp.Header, raw []byte) bool {
 	return true
 }
 
-// Press sends a key press of our own as telephone-events: for digits that came
-// by INFO or from the signalling. It returns false where the peer takes none. It
-// runs for as long as the key is held.
+// Press sends a key press of our own, as telephone-events or, where the peer
+// takes none and the stream may, as tones: for digits that came by INFO or from
+// the signalling. It returns false where neither can be. It runs for as long as
+// the key is held.
 func (s *Stream) Press(d dtmf.Digit, length time.Duration) bool {
 	a := s.agreed.Load()
 	if a == nil || !a.Direction.Sends() {
 		return false
 	}
 	ev, ok := a.Event()
-	if !ok {
+	if !ok && s.tones == nil {
 		return false
 	}
 	for !s.pressed.CompareAndSwap(false, true) {
 		time.Sleep(10 * time.Millisecond) // one key at a time, in the order of the callers
 	}
 	defer s.pressed.Store(false)
+	if !ok {
+		return s.sing(d, length, a)
+	}
 	const step = 20 * time.Millisecond
 	h := rtp.Header{PayloadType: ev.PT, Timestamp: s.clockNow(ev.Clock), Marker: true}
 	var raw [Headroom + dtmf.EventSize]byte

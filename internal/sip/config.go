@@ -19,7 +19,7 @@ type Trunk struct {
 	Address    string   `yaml:"address" doc:"Where its calls are sent." example:"sip:10.0.0.5:5060;transport=tcp"`
 	AcceptFrom []string `yaml:"accept_from" doc:"Networks its requests may come from, beside its address; the longest prefix wins." example:"[10.0.0.0/24]"`
 	Interface  string   `yaml:"interface" doc:"The entry of interfaces to speak from. Empty: the address that leads there."`
-	DTMF       string   `yaml:"dtmf" doc:"How digits are sent to it: rfc4733 or info. Digits from it are taken in either form." default:"rfc4733"`
+	DTMF       string   `yaml:"dtmf" doc:"How digits are sent to it: rfc4733, info, inband (as tones in the sound), or auto: rfc4733 where the call agrees on it, else tones. Digits from it are taken by rfc4733 and by info, and with inband and auto as tones, too." default:"rfc4733"`
 	Codecs     []string `yaml:"codecs" doc:"Encodings offered to it, in order. Empty: G722, PCMA, PCMU, opus."`
 	SRTP       string   `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
 }
@@ -77,9 +77,9 @@ func CheckTrunk(t Trunk) (faults [][3]string) {
 		}
 	}
 	switch t.DTMF {
-	case "", "rfc4733", "info":
+	case "", "rfc4733", "info", "inband", "auto":
 	default:
-		faults = append(faults, [3]string{"dtmf", fmt.Sprintf("%q is no way to send digits", t.DTMF), "write rfc4733 or info"})
+		faults = append(faults, [3]string{"dtmf", fmt.Sprintf("%q is no way to send digits", t.DTMF), "write rfc4733, info, inband or auto"})
 	}
 	switch t.SRTP {
 	case "", "off":

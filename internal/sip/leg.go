@@ -37,6 +37,7 @@ type way uint32
 const (
 	byMedia way = 1 + iota
 	byInfo
+	byTone
 )
 
 // Leg is one SIP dialog with its media (RFC 3261 §12). It implements call.Leg.
@@ -88,7 +89,11 @@ func (s *Server) newLeg(t *trunk, uas bool, ep media.Endpoint) *Leg {
 func (l *Leg) begin() {
 	l.s.tx.Go(func() {
 		for e := range l.ep.Events() {
-			if e.Kind == media.Digit {
+			switch {
+			case e.Kind != media.Digit:
+			case e.InBand:
+				l.digit(byTone, call.Info{Digit: e.Digit, Length: dtmf.DefaultDuration})
+			default:
 				l.digit(byMedia, call.Info{Digit: e.Digit, Length: dtmf.DefaultDuration, Carried: true})
 			}
 		}

@@ -10,16 +10,18 @@ import net from 'node:net';
 const codecs = { PCMU: ['g711', 'PCMU/8000/1', 8000], PCMA: ['g711', 'PCMA/8000/1', 8000], G722: ['g722', 'G722/16000/1', 16000] };
 
 export class Telephone {
-  constructor(number, codec) {
+  /** source is the WAV that its microphone plays: a tone, if none is given. */
+  constructor(number, codec, source) {
     this.number = number;
     this.events = [];
     const [module, name, rate] = codecs[codec];
+    this.rate = rate;
     this.dir = mkdtempSync(join(tmpdir(), 'sipbridge-baresip-'));
     this.heard = join(this.dir, 'heard');
     mkdirSync(this.heard);
     writeFileSync(join(this.dir, 'config'), `
 sip_listen 10.77.0.3:5060
-audio_source aufile,${tone(rate)}
+audio_source aufile,${source ?? tone(rate)}
 audio_player aubridge,nil
 audio_alert aubridge,nil
 audio_channels 1-1
@@ -83,12 +85,21 @@ snd_path ${this.heard}
     return this.saw('CALL_DTMF_START').map((e) => e.param).join('');
   }
 
+  /** All that came out of the loudspeaker so far. */
+  samples() {
+    return samples(this.recording());
+  }
+
   /** What came out of the loudspeaker: frequency, level, and noise beside it, of a second of it. */
   listen() {
+    return measure(this.recording());
+  }
+
+  recording() {
     const files = readdirSync(this.heard).filter((n) => n.endsWith('-dec.wav')).map((n) => join(this.heard, n));
     const f = files.sort((a, b) => statSync(a).mtimeMs - statSync(b).mtimeMs).pop();
     if (!f) throw new Error(`baresip recorded nothing: ${this.child.output}`);
-    return measure(f);
+    return f;
   }
 
   async stop() {
@@ -100,11 +111,16 @@ snd_path ${this.heard}
   }
 }
 
-/** Fits a 1 kHz sine to the end of a recording that may still be growing: its header is not to be trusted. */
-export function measure(file) {
+/** The samples of a recording that may still be growing: its header is not to be trusted. */
+function samples(file) {
   const b = readFileSync(file);
-  const rate = b.readUInt32LE(24);
-  const all = new Int16Array(b.buffer.slice(b.byteOffset + 44, b.byteOffset + b.length - (b.length & 1)));
+  return new Int16Array(b.buffer.slice(b.byteOffset + 44, b.byteOffset + b.length - (b.length & 1)));
+}
+
+/** Fits a 1 kHz sine to the end of a recording. */
+export function measure(file) {
+  const rate = readFileSync(file).readUInt32LE(24);
+  const all = samples(file);
   const x = all.slice(-rate * 1.2, -rate * 0.2);
   let power = 0;
   for (const v of x) power += v * v;
