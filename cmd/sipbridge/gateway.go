@@ -36,6 +36,7 @@ type gateway struct {
 	log      *slog.Logger
 	bus      *bus.Bus
 	lines    *audit.Lines
+	loops    *media.Loops
 	pool     *media.Pool
 	browsers *media.Browsers
 	b2bua    *call.B2BUA
@@ -88,6 +89,7 @@ func (g *gateway) open() (err error) {
 	if err != nil {
 		return err
 	}
+	g.loops = loops
 	g.opened(func() { loops.Close() })
 	if g.pool, err = media.NewPool(loops, lo, hi, media.Rest); err != nil {
 		return err
@@ -99,7 +101,7 @@ func (g *gateway) open() (err error) {
 	g.opened(func() { g.browsers.Close() })
 	g.book = invite.Book{Site: cfg.Site, Config: cfg.Visits, Store: g.bus.Visits()}
 	dialers := map[string]call.Dialer{}
-	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Dialers: dialers, Open: g.openCall, Record: g.record, Log: log})
+	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Dialers: dialers, Full: loops.Full, Open: g.openCall, Record: g.record, Log: log})
 	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Bus: g.bus, Invitations: g.book, Browsers: g.browsers,
 		Handle: g.b2bua.Handle, Log: log}); err != nil {
 		return err

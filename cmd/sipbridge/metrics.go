@@ -20,6 +20,7 @@ func (g *gateway) register(r *prometheus.Registry) {
 	gauge("sipbridge_calls", "Calls going on.", func() float64 { return float64(len(g.b2bua.Calls())) })
 	gauge("sipbridge_sip_dialogs", "SIP legs going on.", func() float64 { return float64(g.sip.Dialogs()) })
 	gauge("sipbridge_pages", "Patients' pages that are open.", func() float64 { return float64(g.front.Pages()) })
+	gauge("sipbridge_busy_ratio", "Share of the processors in use; from 0.85 on new calls get 503.", g.loops.Busy)
 	gauge("sipbridge_rtp_ports_taken", "Pairs of RTP ports in use.", func() float64 { return float64(g.pool.Taken()) })
 	counter("sipbridge_sip_strangers_total", "Datagrams and reads from addresses of no trunk; they get no answer.", g.sip.Strangers)
 	counter("sipbridge_sip_malformed_total", "SIP requests refused with 400.", g.sip.Malformed)
@@ -37,7 +38,7 @@ type totals struct{ g *gateway }
 var (
 	callsDesc   = prometheus.NewDesc("sipbridge_calls_total", "Calls that came, by source.", []string{"source"}, nil)
 	endedDesc   = prometheus.NewDesc("sipbridge_calls_ended_total", "Calls that ended, by SIP status; 0: normally.", []string{"status"}, nil)
-	refusedDesc = prometheus.NewDesc("sipbridge_calls_refused_total", "Calls the policy let nowhere, by decision.", []string{"decision"}, nil)
+	refusedDesc = prometheus.NewDesc("sipbridge_calls_refused_total", "Calls that were let nowhere: the policy's decision, or overload.", []string{"decision"}, nil)
 )
 
 func (t totals) Describe(c chan<- *prometheus.Desc) {

@@ -266,6 +266,8 @@ func code(c call.Cause) string {
 		return "cancelled"
 	case c == call.ShuttingDown:
 		return "shutdown"
+	case c == call.Busy:
+		return "overload"
 	case c == call.TimeLimit:
 		return "limit"
 	case c.Status == 488:

@@ -18,6 +18,7 @@ type Config struct {
 	Site    string
 	Decide  func(policy.Query) policy.Decision
 	Dialers map[string]Dialer  // by target kind
+	Full    func() bool        // one more call could cost others their sound; nil: never
 	Open    func(audit.Record) // leaves word of a call, should we die in it
 	Record  func(audit.Record) // the one record, when it is over
 	Log     *slog.Logger

@@ -153,16 +153,25 @@ func (c *Call) serve() {
 func (c *Call) admit() bool {
 	c.decision = c.b.cfg.Decide(c.query)
 	d := c.decision
-	if d.Kind != policy.Routed {
-		c.b.mu.Lock()
-		c.b.counts.Refused[string(d.Kind)]++
-		c.b.mu.Unlock()
-		c.log.Info("call refused", "decision", d.Kind, "route", d.Route, "status", d.Status)
-		c.cancel(Cause{Status: d.Status, Q850: 21, Text: d.Reason})
+	switch {
+	case d.Kind != policy.Routed:
+		c.refuse(string(d.Kind), Cause{Status: d.Status, Q850: 21, Text: d.Reason})
+		return false
+	case c.b.cfg.Full != nil && c.b.cfg.Full():
+		c.refuse("overload", Busy)
 		return false
 	}
 	c.log.Info("call routed", "route", d.Route)
 	return true
+}
+
+// refuse ends a call that may go nowhere, and counts it by reason.
+func (c *Call) refuse(reason string, cause Cause) {
+	c.b.mu.Lock()
+	c.b.counts.Refused[reason]++
+	c.b.mu.Unlock()
+	c.log.Info("call refused", "reason", reason, "route", c.decision.Route, "status", cause.Status)
+	c.cancel(cause)
 }
 
 // reach dials the targets in order until one answers. It returns nil, with the

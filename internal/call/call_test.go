@@ -378,6 +378,30 @@ func TestRefusedByPolicy(t *testing.T) {
 	})
 }
 
+func TestAFullGatewayRefusesNewCallsAndKeepsTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := false
+		x := newExchange(t, to("1"), answers)
+		x.cfg.Full = func() bool { return full }
+		talking := newFake("a")
+		x.Handle(talking, "", 0)
+		synctest.Wait()
+		full = true
+		late := newFake("b")
+		x.Handle(late, "", 0)
+		synctest.Wait()
+		if c := late.causes(); len(c) != 1 || c[0] != Busy || c[0].Status != 503 || c[0].RetryAfter == 0 {
+			t.Errorf("the late caller hears %+v", c)
+		}
+		if n := len(talking.causes()); n != 0 || x.Counts().Refused["overload"] != 1 {
+			t.Errorf("%d causes, %+v", n, x.Counts())
+		}
+		if err := x.Shutdown(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestErrorsBecomeCauses(t *testing.T) {
 	for _, c := range []struct {
 		err    error

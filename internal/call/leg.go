@@ -109,6 +109,7 @@ var (
 	TimeLimit      = Cause{Q850: 31, Text: "the longest time for a call is over"}
 	ShuttingDown   = Cause{Status: 503, Q850: 38, Text: "the gateway shuts down", RetryAfter: 10 * time.Second}
 	ByOperator     = Cause{Q850: 16, Text: "ended by an administrator"}
+	Busy           = Cause{Status: 503, Q850: 42, Text: "the gateway is full", RetryAfter: 5 * time.Second}
 	NotAcceptable  = Cause{Status: 488, Q850: 88, Text: "no codec in common"}
 	Overflow       = Cause{Status: 500, Q850: 47, Text: "too many events at once"}
 	MediaLost      = Cause{Q850: 27, Text: "the media path was lost"}

@@ -10,7 +10,8 @@ const parts = 50
 
 // rounds calls everybody once every reportEvery, on one goroutine.
 type rounds struct {
-	over chan struct{}
+	over   chan struct{}
+	strain strain
 
 	mu    sync.Mutex // guards turns and next
 	turns [parts]map[*errand]struct{}
@@ -29,11 +30,13 @@ func (r *rounds) run() {
 	tick := time.NewTicker(reportEvery / parts)
 	defer tick.Stop()
 	for now := 0; ; now = (now + 1) % parts {
+		expected := since() + reportEvery/parts
 		select {
 		case <-r.over:
 			return
 		case <-tick.C:
 		}
+		r.strain.measure(since(), expected)
 		r.mu.Lock()
 		due := make([]*errand, 0, len(r.turns[now]))
 		for e := range r.turns[now] {

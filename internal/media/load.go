@@ -1,0 +1,53 @@
+package media
+
+import (
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// strain is how hard the process works, as its rounds see it. Sound suffers
+// before the last of the processor is spent: from full on, no more calls are
+// taken.
+type strain struct {
+	busy atomic.Uint64 // share of the processors in use, 1/1000
+	late atomic.Int64  // ns by which a timer was missed
+
+	// ---- owned by measure ----
+	spent, at time.Duration
+}
+
+const (
+	// full is the share of the processors in use from which sound may suffer.
+	full = 0.85
+	// tooLate is how late a timer may be before it does.
+	tooLate = 40 * time.Millisecond
+	// memory is the weight of one measure against all before it: a second or so.
+	memory = 0.2
+)
+
+// measure is called once an interval; due is when it should have been.
+func (s *strain) measure(at, due time.Duration) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return
+	}
+	spent := time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	if s.at > 0 && at > s.at {
+		share := float64(spent-s.spent) / float64(at-s.at) / float64(runtime.GOMAXPROCS(0))
+		before := float64(s.busy.Load()) / 1000
+		s.busy.Store(uint64((before + (share-before)*memory) * 1000))
+	}
+	s.spent, s.at = spent, at
+	late := time.Duration(s.late.Load())
+	s.late.Store(int64(late + time.Duration(float64(max(at-due, 0)-late)*memory)))
+}
+
+// Busy is the share of the processors in use over the last second or so, 0 to 1.
+func (l *Loops) Busy() float64 { return float64(l.rounds.strain.busy.Load()) / 1000 }
+
+// Full reports whether one more call could cost others their sound.
+func (l *Loops) Full() bool {
+	return l.Busy() > full || time.Duration(l.rounds.strain.late.Load()) > tooLate
+}
