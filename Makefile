@@ -26,8 +26,10 @@ build-tools:
 
 # What the tests need beside it: phones, a proxy, a browser.
 test-tools: build-tools
-	@scripts/install chromium sip-tester baresip-core kamailio ffmpeg sox iproute2 procps
-	@cd interop-tests && { [ -d node_modules/playwright-core ] || { echo "installing playwright-core from npm"; npm ci --no-audit --no-fund --ignore-scripts; }; }
+	@scripts/install chromium firefox-esr sip-tester baresip-core kamailio ffmpeg sox iproute2 procps util-linux
+	@cd interop-tests && { [ node_modules/.package-lock.json -nt package-lock.json ] || { \
+	  echo "installing from npm: playwright-core and puppeteer-core (they drive the browsers), axe-core (it looks for barriers)"; \
+	  npm ci --no-audit --no-fund --ignore-scripts; }; }
 
 test: test-tools build
 	$(MAKE) check

@@ -14,8 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketBuffer is what a socket may queue each way, in bytes.
-const socketBuffer = 1 << 20
+// What a socket may queue each way, in bytes: of one peer, and of many.
+const (
+	oneBuffer  = 256 << 10
+	manyBuffer = 4 << 20
+)
 
 // taker is what a socket's packets are for. buf has Headroom bytes before the
 // packet; it is the loop's, and valid during the call. It must not wait.
@@ -67,7 +70,7 @@ func (l *Loops) listenUDP(at netip.AddrPort, of sharing, take taker) (*socket, e
 		return nil, fmt.Errorf("media: socket: %w", err)
 	}
 	s.fd = fd
-	if err := s.bind(at, of == manySockets); err != nil {
+	if err := s.bind(at, of); err != nil {
 		return nil, errors.Join(fmt.Errorf("media: listen on %v: %w", at, err), unix.Close(fd))
 	}
 	s.loop = l.next()
@@ -77,14 +80,18 @@ func (l *Loops) listenUDP(at netip.AddrPort, of sharing, take taker) (*socket, e
 	return s, nil
 }
 
-func (s *socket) bind(at netip.AddrPort, shared bool) error {
-	if shared {
+func (s *socket) bind(at netip.AddrPort, of sharing) error {
+	if of == manySockets {
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return err
 		}
 	}
+	size := oneBuffer
+	if of != onePeer {
+		size = manyBuffer
+	}
 	for _, o := range []int{unix.SO_RCVBUF, unix.SO_SNDBUF} {
-		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, o, socketBuffer); err != nil {
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, o, size); err != nil {
 			return err
 		}
 	}
