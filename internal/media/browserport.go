@@ -25,7 +25,8 @@ type browserPort struct {
 	done    chan struct{}
 	once    sync.Once
 	flows   flowTable
-	dropped atomic.Uint64 // control packets that found no place
+	stray   func(p *browserPort, buf []byte, from netip.AddrPort) bool // takes sound from an address that no call has
+	dropped atomic.Uint64                                              // control packets that found no place
 }
 
 type datagram struct {
@@ -34,8 +35,8 @@ type datagram struct {
 }
 
 // listenBrowsers opens the port on one address: a socket for each loop.
-func listenBrowsers(loops *Loops, at netip.AddrPort) (*browserPort, error) {
-	p := &browserPort{control: make(chan datagram, controlQueue), done: make(chan struct{})}
+func listenBrowsers(loops *Loops, at netip.AddrPort, stray func(*browserPort, []byte, netip.AddrPort) bool) (*browserPort, error) {
+	p := &browserPort{stray: stray, control: make(chan datagram, controlQueue), done: make(chan struct{})}
 	// Alone first: sockets that share a port would also share it, in silence, with
 	// another gateway that was started by mistake.
 	readers := len(loops.all)
@@ -65,6 +66,9 @@ func (p *browserPort) take(buf []byte, from netip.AddrPort) {
 	if isSRTP(buf[Headroom:]) {
 		if s := p.flows.find(from); s != nil {
 			s.receive(buf)
+			return
+		}
+		if p.stray != nil && p.stray(p, buf, from) {
 			return
 		}
 	}

@@ -4,11 +4,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,6 +43,9 @@ type Browsers struct {
 	cert     webrtc.Certificate
 	log      *slog.Logger
 
+	mu      sync.Mutex // guards talkers
+	talkers map[uint32]*sound
+
 	// Through counts calls whose packets had to go through their PeerConnection.
 	Through atomic.Uint64
 }
@@ -51,7 +56,7 @@ var browserOrder = []string{"opus", "G722", "PCMA", "PCMU"}
 
 // NewBrowsers opens the port.
 func NewBrowsers(cfg BrowsersConfig) (*Browsers, error) {
-	b := &Browsers{loops: cfg.Loops, log: cfg.Log}
+	b := &Browsers{loops: cfg.Loops, log: cfg.Log, talkers: map[uint32]*sound{}}
 	if err := b.listen(cfg); err != nil {
 		return nil, fmt.Errorf("media: browsers' UDP port %d: %w", cfg.Port, err)
 	}
@@ -74,7 +79,7 @@ func (b *Browsers) listen(cfg BrowsersConfig) error {
 	}
 	var muxes []ice.UDPMux
 	for _, a := range addresses {
-		p, err := listenBrowsers(cfg.Loops, netip.AddrPortFrom(a, uint16(cfg.Port)))
+		p, err := listenBrowsers(cfg.Loops, netip.AddrPortFrom(a, uint16(cfg.Port)), b.stray)
 		switch {
 		case errors.Is(err, syscall.EADDRNOTAVAIL) && len(addresses) > 1:
 			cfg.Log.Warn("no browsers on an address that is not ready", "address", a)
@@ -182,6 +187,41 @@ func (b *Browsers) port(c *webrtc.ICECandidate) *browserPort {
 		}
 	}
 	return nil
+}
+
+// know remembers whose sound has an SSRC.
+func (b *Browsers) know(ssrc uint32, s *sound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.talkers, s.ssrc)
+	s.ssrc = ssrc
+	b.talkers[ssrc] = s
+}
+
+func (b *Browsers) forget(ssrc uint32, s *sound) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.talkers[ssrc] == s {
+		delete(b.talkers, ssrc)
+	}
+}
+
+// stray takes sound from an address that no call has: if it opens with the keys
+// of the call whose SSRC it bears, it is that peer's, and so is the address.
+func (b *Browsers) stray(p *browserPort, buf []byte, from netip.AddrPort) bool {
+	b.mu.Lock()
+	s := b.talkers[binary.BigEndian.Uint32(buf[Headroom+8:])]
+	b.mu.Unlock()
+	if s == nil || !s.receive(buf) {
+		return false
+	}
+	s.also(p, from)
+	return true
 }
 
 // Dropped is how many control packets found no place in the queue.

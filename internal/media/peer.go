@@ -83,7 +83,9 @@ func (w *WebRTC) connect() error {
 		if w.closed {
 			return
 		}
-		if p.sound.Load() == nil {
+		if s := p.sound.Load(); s != nil {
+			w.browsers.know(uint32(t.SSRC()), s)
+		} else {
 			w.wg.Go(func() { p.readRTP(t) })
 		}
 		w.wg.Go(func() { p.readRTCP(r.ReadRTCP) })
@@ -132,7 +134,7 @@ func (p *peer) beside() (*sound, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sound{stream: p.w.stream}
+	s := &sound{stream: p.w.stream, browsers: p.w.browsers}
 	if s.in, s.out, err = p.keys.contexts(); err != nil {
 		return nil, err
 	}

@@ -17,10 +17,13 @@ const sealing = 16
 // goroutine that read them, encrypted on the one that brings them, and no queue
 // between (docs/decisions/006-beside-the-peerconnection.md).
 type sound struct {
-	stream *Stream
-	way    atomic.Pointer[way]
-	mu     sync.Mutex // one change of the way at a time
-	ended  bool       // guarded by mu
+	stream   *Stream
+	browsers *Browsers
+	way      atomic.Pointer[way]
+	mu       sync.Mutex // one change of the way at a time
+	ended    bool       // guarded by mu
+	others   []way      // where its packets came from beside it; guarded by mu
+	ssrc     uint32     // of the peer, once known; guarded by mu
 
 	// ---- owned by whoever reads ----
 	reading atomic.Bool // two readers can meet while the peer changes its address
@@ -41,10 +44,11 @@ type way struct {
 	to     netip.AddrPort
 }
 
-// receive takes one packet, which has Headroom bytes before it.
-func (s *sound) receive(buf []byte) {
+// receive takes one packet, which has Headroom bytes before it, and reports
+// whether it was the peer's.
+func (s *sound) receive(buf []byte) bool {
 	if !s.reading.CompareAndSwap(false, true) {
-		return
+		return false
 	}
 	defer s.reading.Store(false)
 	b := buf[Headroom:]
@@ -52,15 +56,35 @@ func (s *sound) receive(buf []byte) {
 	b, err := s.in.DecryptRTP(b[:0], b, &s.inHdr)
 	if err != nil {
 		s.stream.in.malformed.Add(1)
-		return
+		return false
 	}
 	off, size, ok := parseRTP(&s.pkt, b)
 	if !ok {
 		s.stream.in.malformed.Add(1)
-		return
+		return true
 	}
 	s.pkt.Raw = buf[off : Headroom+off+size]
 	s.stream.receive(&s.pkt)
+	return true
+}
+
+// mostOthers bounds the addresses that one peer may send from.
+const mostOthers = 8
+
+// also remembers another address of the peer's: a browser may send by one of the
+// pairs that it nominated, and we by another (RFC 8445 §8.1.1).
+func (s *sound) also(port *browserPort, from netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	if len(s.others) == mostOthers {
+		s.others[0].port.flows.drop(s.others[0].to, s)
+		s.others = s.others[1:]
+	}
+	s.others = append(s.others, way{port: port, to: from})
+	port.flows.put(from, s)
 }
 
 // transmit implements transmitter.
@@ -94,8 +118,10 @@ func (s *sound) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	w := s.way.Load()
-	w.port.flows.drop(w.to, s)
+	for _, w := range append(s.others, *s.way.Load()) {
+		w.port.flows.drop(w.to, s)
+	}
+	s.browsers.forget(s.ssrc, s)
 }
 
 // putHeader writes an RTP header into the headroom (RFC 3550 §5.1).

@@ -243,6 +243,62 @@ func TestSoundGoesOnUnderAFreshPeerConnection(t *testing.T) {
 	crosses(t, w, again, 20)
 }
 
+func TestSoundIsTakenFromAnyAddressThatHasTheKeys(t *testing.T) {
+	_, w, b := joined(t, answering)
+	crosses(t, w, b, 5)
+	s := w.peer.sound.Load()
+	key, salt := make([]byte, 16), make([]byte, 12)
+	var err error
+	if s.in, err = srtp.CreateContext(key, salt, srtp.ProtectionProfileAeadAes128Gcm); err != nil {
+		t.Fatal(err)
+	}
+	w.browsers.know(77, s)
+	elsewhere, err := net.Dial("udp4", w.browsers.ports[0].local.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer elsewhere.Close()
+	from := elsewhere.LocalAddr().(*net.UDPAddr).AddrPort()
+	var heard counter
+	w.stream.Forward(&heard)
+	send := func(seq uint16, salt []byte) {
+		seal, err := srtp.CreateContext(key, salt, srtp.ProtectionProfileAeadAes128Gcm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := (&rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 77, SequenceNumber: seq}, Payload: []byte{9}}).Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := seal.EncryptRTP(nil, raw, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := elsewhere.Write(sealed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := w.stream.Stats().Malformed
+	send(1, []byte("another salt"))
+	for end := time.Now().Add(5 * time.Second); w.stream.Stats().Malformed == before && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if heard.n.Load() != 0 || w.browsers.ports[0].flows.find(from) != nil {
+		t.Error("a stranger was taken for the peer")
+	}
+	send(2, salt)
+	for end := time.Now().Add(5 * time.Second); heard.n.Load() == 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if heard.n.Load() != 1 || w.browsers.ports[0].flows.find(from) != s {
+		t.Errorf("%d packets were heard from the peer's other address", heard.n.Load())
+	}
+	s.end()
+	if w.browsers.ports[0].flows.find(from) != nil || len(w.browsers.talkers) != 0 {
+		t.Error("a call that is over keeps its addresses")
+	}
+}
+
 func TestSoundFollowsICEToAnotherAddress(t *testing.T) {
 	_, w, b := joined(t, answering)
 	crosses(t, w, b, 5)
