@@ -10,7 +10,7 @@ GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' 'web/page/*' 'i
 # The linter is a tool, not a part: it stays out of go.mod.
 LINTER := golangci-lint-v2.15.0
 
-.PHONY: run test check lint bench build build-tools test-tools fuzz
+.PHONY: run test check lint bench soak build build-tools test-tools fuzz
 
 run: build
 	@bin/sipbridge demo
@@ -57,6 +57,10 @@ fuzz: build-tools
 	@set -e; for f in $$(git grep -lE '^func Fuzz' -- '*_test.go'); do \
 	  for n in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' $$f); do \
 	    echo "fuzz $$n in $$(dirname $$f)"; go test -run '^$$' -fuzz "^$$n\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) | tail -n 2; done; done
+
+# Hours of calls, SOAK_HOURS of them; ends with what was left behind.
+soak: test-tools build
+	node interop-tests/load/soak.mjs
 
 bench: test-tools build
 	@scripts/install rtpengine-daemon

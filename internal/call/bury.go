@@ -71,6 +71,13 @@ func (c *Call) record(cause Cause) audit.Record {
 	return r
 }
 
+// What the E-model is told of every codec: that of G.711 with concealment (ITU-T
+// G.113, appendix I). None is agreed on for Opus.
+const (
+	ownImpairment = 0
+	robustness    = 25.1
+)
+
 // Describe is a leg as an administrator sees it.
 func Describe(l Leg, path string) audit.Leg {
 	out := audit.Leg{Kind: l.Kind(), Peer: l.Peer(), Path: path}
@@ -79,7 +86,7 @@ func Describe(l Leg, path string) audit.Leg {
 			st := s.Stats()
 			out.Received, out.Sent, out.Loss = st.Received, st.Sent, st.Loss()
 			out.JitterMS, out.RTTMS = st.Jitter.Seconds()*1000, st.RTT.Seconds()*1000
-			out.MOS = st.MOS(0, 10)
+			out.MOS = st.MOS(ownImpairment, robustness)
 			out.ConcealedMS = st.Concealed.Seconds() * 1000
 		}
 	}

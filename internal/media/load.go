@@ -5,14 +5,17 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/sipbridge/sipbridge/internal/transcode"
 )
 
 // strain is how hard the process works, as its rounds see it. Sound suffers
 // before the last of the processor is spent: from full on, no more calls are
 // taken.
 type strain struct {
-	busy atomic.Uint64 // share of the processors in use, 1/1000
-	late atomic.Int64  // ns by which a timer was missed
+	busy   atomic.Uint64 // share of the processors in use, 1/1000
+	late   atomic.Int64  // ns by which a timer was missed
+	effort atomic.Int32  // what encoders may spend
 
 	// ---- owned by measure ----
 	spent, at time.Duration
@@ -40,12 +43,34 @@ func (s *strain) measure(at, due time.Duration) {
 		s.busy.Store(uint64((before + (share-before)*memory) * 1000))
 	}
 	s.spent, s.at = spent, at
+	s.effort.Store(int32(affordable(s.Busy(), int(s.effort.Load()))))
 	late := time.Duration(s.late.Load())
 	s.late.Store(int64(late + time.Duration(float64(max(at-due, 0)-late)*memory)))
 }
 
 // Busy is the share of the processors in use over the last second or so, 0 to 1.
-func (l *Loops) Busy() float64 { return float64(l.rounds.strain.busy.Load()) / 1000 }
+func (s *strain) Busy() float64 { return float64(s.busy.Load()) / 1000 }
+
+// Busy is the share of the processors in use over the last second or so, 0 to 1.
+func (l *Loops) Busy() float64 { return l.rounds.strain.Busy() }
+
+// Effort is what encoders may spend, 1 to transcode.OpusComplexity.
+func (l *Loops) Effort() int { return int(l.rounds.strain.effort.Load()) }
+
+// affordable is the effort for a share of the processors in use: less from half
+// of them on, the least before calls are refused, and back only when there is
+// room to spare.
+func affordable(busy float64, now int) int {
+	for _, step := range []struct {
+		from   float64
+		effort int
+	}{{0.75, 1}, {0.5, 3}} {
+		if busy > step.from || now <= step.effort && busy > step.from-0.1 {
+			return step.effort
+		}
+	}
+	return transcode.OpusComplexity
+}
 
 // Full reports whether one more call could cost others their sound.
 func (l *Loops) Full() bool {

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sipbridge/sipbridge/internal/transcode"
 )
 
 // Loops read every media socket of the process: one goroutine a processor
@@ -39,6 +41,7 @@ func NewLoops() (*Loops, error) {
 		l.wg.Go(d.run)
 	}
 	l.rounds.over = make(chan struct{})
+	l.rounds.strain.effort.Store(transcode.OpusComplexity)
 	l.wg.Go(l.rounds.run)
 	return l, nil
 }

@@ -233,6 +233,9 @@ func (p *Path) play(at time.Duration) bool {
 	}
 	pl := st.player
 	pl.expect(p.dst.far.loss.Load())
+	if p.dst.loops != nil {
+		pl.spend(p.dst.loops.Effort())
+	}
 	for pl.due <= at {
 		begins := pl.silent
 		frame := pl.frame(at, p.src)

@@ -22,6 +22,7 @@ type player struct {
 	changed time.Duration // when the tempo was last changed
 	silent  bool          // nothing is being said: the next frame begins a talk spurt
 	told    uint32        // the loss that the encoder was told of, 1/256
+	effort  int           // what it was told to spend; 0: nothing yet
 }
 
 const (
@@ -120,6 +121,13 @@ func (p *player) tempo(at, after time.Duration) transcode.Tempo {
 func (p *player) expect(loss uint32) {
 	if loss != p.told && p.coder.Expect(float64(loss)/256) == nil {
 		p.told = loss
+	}
+}
+
+// spend tells the encoder what the machine can afford.
+func (p *player) spend(effort int) {
+	if effort != p.effort && p.coder.Spend(effort) == nil {
+		p.effort = effort
 	}
 }
 

@@ -48,6 +48,9 @@ func newOpusEncoder(rate int) (Encoder, error) {
 
 func (o opusEncoder) Encode(dst []byte, pcm []int16) (int, error) { return o.e.Encode(pcm, dst) }
 
+// Spend sets libopus' effort.
+func (o opusEncoder) Spend(effort int) error { return o.e.SetComplexity(effort) }
+
 // Expect sets how much of itself each packet repeats, and gives it the room:
 // libopus repeats nothing where that would cost too much of the sound.
 func (o opusEncoder) Expect(loss float64) error {

@@ -256,4 +256,13 @@ func (t *Transcoder) Expect(loss float64) error {
 	return nil
 }
 
+// Spend says how much processor time the encoder may take, 1 to 10 (libopus'
+// complexity). Encoders that have no choice do not mind.
+func (t *Transcoder) Spend(effort int) error {
+	if e, ok := t.enc.(interface{ Spend(effort int) error }); ok {
+		return e.Spend(effort)
+	}
+	return nil
+}
+
 func (t *Transcoder) String() string { return t.from.Name + ">" + t.to.Name }

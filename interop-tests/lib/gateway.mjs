@@ -48,6 +48,18 @@ export class Gateway {
     return line ? Number(line.split(' ').pop()) : 0;
   }
 
+  /** What the gateway holds, after its collector has run. */
+  async holds() {
+    for (let i = 0; i < 150; i++) await this.metric('go_goroutines'); // garbage enough for a collection
+    return {
+      goroutines: await this.metric('go_goroutines'),
+      fds: await this.metric('process_open_fds'),
+      ports: await this.metric('sipbridge_rtp_ports_taken'),
+      dialogs: await this.metric('sipbridge_sip_dialogs'),
+      heap: await this.metric('go_gc_heap_live_bytes'),
+    };
+  }
+
   records() {
     const f = `${this.dir}/state/calls.jsonl`;
     return existsSync(f) ? readFileSync(f, 'utf8').trim().split('\n').filter(Boolean).map((l) => JSON.parse(l)) : [];

@@ -20,18 +20,6 @@ after(async () => {
   dropHospital();
 });
 
-/** What the gateway holds, after its collector has run. */
-async function holds() {
-  for (let i = 0; i < 150; i++) await gateway.metric('go_goroutines'); // garbage enough for a collection
-  return {
-    goroutines: await gateway.metric('go_goroutines'),
-    fds: await gateway.metric('process_open_fds'),
-    ports: await gateway.metric('sipbridge_rtp_ports_taken'),
-    dialogs: await gateway.metric('sipbridge_sip_dialogs'),
-    heap: await gateway.metric('go_gc_heap_live_bytes'),
-  };
-}
-
 test('after 1,000 calls goroutines, descriptors, ports and heap are back where they were', { timeout: 400_000 }, async (t) => {
   const invites = [];
   for (let i = 0; i < 4; i++) {
@@ -47,13 +35,13 @@ test('after 1,000 calls goroutines, descriptors, ports and heap are back where t
   };
   await run(20);
   await sleep(settle);
-  const begin = await holds();
+  const begin = await gateway.holds();
   await run(500);
   await sleep(settle);
-  const half = await holds();
+  const half = await gateway.holds();
   await run(500);
   await sleep(settle);
-  const end = await holds();
+  const end = await gateway.holds();
   for (const [k, v] of Object.entries({ begin, half, end })) t.diagnostic(`${k}: ${JSON.stringify(v)}`);
   assert.equal(end.ports, 0);
   assert.equal(end.dialogs, 0);
