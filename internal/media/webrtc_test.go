@@ -1,6 +1,7 @@
 package media
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -369,4 +370,57 @@ func TestNothingIsAllocatedPerSealedPacket(t *testing.T) {
 	if w.stream.in.received.Load()-received < 1000 {
 		t.Errorf("%+v", w.stream.Stats())
 	}
+}
+
+// FuzzSealed sends datagrams to the browsers' port: from a call's own address,
+// and from a stranger's with its SSRC. Those that were sealed with its keys are
+// heard; of the others nothing comes.
+func FuzzSealed(f *testing.F) {
+	key, salt := make([]byte, 16), make([]byte, 12)
+	seal, err := srtp.CreateContext(key, salt, srtp.ProtectionProfileAeadAes128Gcm)
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole, err := (&rtp.Packet{Header: rtp.Header{Version: 2, SSRC: 7, SequenceNumber: 1}, Payload: make([]byte, 160)}).Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	sealed, err := seal.EncryptRTP(nil, whole, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sealed)
+	f.Add(sealed[:20])
+	f.Add([]byte{0x90, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0xbe, 0xde, 0xff, 0xff})
+	f.Add([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > maxPacket {
+			return
+		}
+		for _, stranger := range []bool{false, true} {
+			all := &Browsers{talkers: map[uint32]*sound{}}
+			s := &sound{stream: newStream(nil, "srtp", nil), browsers: all}
+			if s.in, err = srtp.CreateContext(key, salt, srtp.ProtectionProfileAeadAes128Gcm, srtp.SRTPReplayProtection(replayWindow)); err != nil {
+				t.Fatal(err)
+			}
+			s.stream.settle(&Agreed{Send: codec("PCMU"), Receive: []sdp.Format{codec("PCMU")}, Direction: sdp.SendRecv})
+			p := &browserPort{control: make(chan datagram, 4), stray: all.stray, sockets: []*socket{nil}}
+			from := netip.AddrPortFrom(loopback, 5000)
+			s.move(p, from)
+			all.know(7, s)
+			if stranger {
+				from = netip.AddrPortFrom(loopback, 5001)
+			}
+			buf := append(make([]byte, Headroom, Headroom+maxPacket), b...)
+			p.take(buf, from)
+			heard := s.stream.in.received.Load() > 0
+			if want := bytes.Equal(b, sealed); heard != want {
+				t.Errorf("heard: %v, sealed with the call's keys: %v", heard, want)
+			}
+			s.end()
+			if len(all.talkers) > 0 || p.flows.find(from) != nil {
+				t.Error("a call that is over keeps its address")
+			}
+		}
+	})
 }

@@ -82,6 +82,7 @@ type Transcoder struct {
 	dec      Decoder
 	enc      Encoder
 	hide     *concealer // nil where the decoder hides losses itself
+	answer   answerTone
 	inRate   int
 	outRate  int
 	up       *upsampler
@@ -126,6 +127,7 @@ func New(from, to sdp.Format, packet time.Duration) (*Transcoder, error) {
 	if _, ok := t.dec.(Concealer); !ok {
 		t.hide = newConcealer(t.inRate)
 	}
+	t.answer = newAnswerTone(t.inRate)
 	switch {
 	case t.inRate < t.outRate:
 		t.up = new(upsampler)
@@ -185,13 +187,15 @@ func (t *Transcoder) Push(payload []byte, tempo Tempo) (time.Duration, error) {
 		return 0, fmt.Errorf("transcode: decode %s: %w", t.from.Name, err)
 	}
 	pcm := t.pcm[:n]
+	t.answer.hear(pcm)
 	if t.hide != nil {
 		t.hide.heard(pcm)
 	}
-	switch tempo {
-	case Shorter:
+	switch {
+	case t.answer.heard: // data keeps its time
+	case tempo == Shorter:
 		pcm = shorten(pcm, t.inRate)
-	case Longer:
+	case tempo == Longer:
 		pcm = stretch(pcm, t.inRate)
 	}
 	t.keep(pcm)
@@ -202,7 +206,9 @@ func (t *Transcoder) Push(payload []byte, tempo Tempo) (time.Duration, error) {
 // after it, nil if that has not come.
 func (t *Transcoder) Conceal(lost time.Duration, next []byte) error {
 	pcm := t.pcm[:min(int(lost*time.Duration(t.inRate)/time.Second), maxSamples)]
-	if t.hide != nil {
+	if t.answer.heard {
+		clear(pcm) // a modem knows better what to do about a gap
+	} else if t.hide != nil {
 		t.hide.conceal(pcm)
 	} else if err := t.dec.(Concealer).Conceal(pcm, next); err != nil {
 		return fmt.Errorf("transcode: conceal %s: %w", t.from.Name, err)

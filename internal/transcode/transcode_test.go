@@ -336,6 +336,54 @@ func TestTimeIsTakenOutAndPutInWithoutAClick(t *testing.T) {
 	}
 }
 
+func TestAfterAFaxAnswersNothingIsMadeUpAndTimeIsLeftAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		hz  float64
+		fax bool
+	}{"a fax's answer": {2100, true}, "a tone that is none": {1900, false}} {
+		tr, err := New(format("PCMU"), format("PCMA"), 20*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		enc, err := tr.from.NewEncoder(8000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src := sine(8000, 8000, c.hz, 8000)
+		var buf [MaxPayload]byte
+		for i := 0; i+160 <= len(src); i += 160 {
+			n, err := enc.Encode(buf[:], src[i:i+160])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := through(tr, buf[:n], func([]byte) {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n, err := enc.Encode(buf[:], sine(160, 8000, 300, 8000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tr.Push(buf[:n], Shorter); err != nil {
+			t.Fatal(err)
+		}
+		if kept := tr.Pending() == 20*time.Millisecond; kept != c.fax {
+			t.Errorf("%s: of 20 ms that were to be shortened %v are left", name, tr.Pending())
+		}
+		tr.Drop()
+		if err := tr.Conceal(20*time.Millisecond, nil); err != nil {
+			t.Fatal(err)
+		}
+		silent := true
+		for _, s := range tr.pending[:tr.n] {
+			silent = silent && s == 0
+		}
+		if silent != c.fax {
+			t.Errorf("%s: a gap is silent: %v", name, silent)
+		}
+	}
+}
+
 func TestOpusRepairsALossFromTheNextPacket(t *testing.T) {
 	const rate, frame = 8000, 160
 	mulaw, err := os.ReadFile("../demo/prompts/greeting.ulaw") // speech: what was lost of it cannot be guessed
