@@ -211,18 +211,24 @@ func (l *Leg) Accept(far sdp.Session) error {
 	return nil
 }
 
-// Signal implements call.Leg: digits are shown on the page, holds too.
-func (l *Leg) Signal(i call.Info) {
+// Offer implements call.Leg: a hold is shown on the page; its own session stays.
+func (l *Leg) Offer(want sdp.Session) {
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
 	if l.phase == over {
 		return
 	}
-	switch {
-	case i.Held != nil:
-		l.held = *i.Held
-		l.r.say(message{Type: "held", Held: i.Held})
-	case i.Digit != 0:
+	_, m, ok := want.First(sdp.Audio)
+	l.held = ok && !m.Direction.Receives()
+	held := l.held
+	l.r.say(message{Type: "held", Held: &held})
+}
+
+// Signal implements call.Leg: digits are shown on the page.
+func (l *Leg) Signal(i call.Info) {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	if l.phase != over && i.Digit != 0 {
 		l.r.say(message{Type: "digit", Digit: i.Digit.Key()})
 	}
 }

@@ -318,8 +318,8 @@ func (c *Call) carriesEvents(from, to Leg) bool {
 	return ok
 }
 
-// renegotiate answers a peer's wish: its directions are met, the far end is
-// told of a hold. A wish that cannot be met is refused and the call lives on.
+// renegotiate answers a peer's wish: its directions are met, and offered to the
+// far end if it holds, or no longer. A wish that cannot be met is refused and the call lives on.
 func (c *Call) renegotiate(leg Leg, o *Offered) {
 	far := c.other(leg)
 	if far == nil {
@@ -342,7 +342,7 @@ func (c *Call) renegotiate(leg Leg, o *Offered) {
 	}
 	c.held[leg] = held
 	c.log.Info("hold", "leg", leg.Kind(), "held", held)
-	far.Signal(Info{Held: &held})
+	far.Offer(o.Want)
 	if c.held[c.a] || c.held[c.z] {
 		c.enter(Held)
 	} else {

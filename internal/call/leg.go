@@ -34,6 +34,9 @@ type Leg interface {
 	// Accept answers the caller. far is what the far end agreed to; its audio
 	// slot's Preferred carries the route's codecs.
 	Accept(far sdp.Session) error
+	// Offer tells the peer that the far end changed the directions of the session:
+	// it holds, or no longer. What comes of it changes Want.
+	Offer(want sdp.Session)
 	// Signal passes on what travels beside the media.
 	Signal(Info)
 	// Hangup ends the leg as its state demands: CANCEL, a final response, BYE.
@@ -65,8 +68,7 @@ type Offered struct {
 type Info struct {
 	Digit   dtmf.Digit
 	Length  time.Duration
-	Carried bool  // the digit crosses in the media as well
-	Held    *bool // the far end holds, or no longer
+	Carried bool // the digit crosses in the media as well
 }
 
 // Dialer reaches a kind of target. It returns at once with a leg that is being

@@ -107,8 +107,13 @@ func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if p.cfg.Events {
 		events = append(events, event8k(101))
 	}
-	formats := able(p.cfg.Codecs, w.Preferred, events...)
-	if cur := p.stream.agreed.Load(); cur != nil {
+	preferred := w.Preferred
+	cur := p.stream.agreed.Load()
+	if cur != nil && len(preferred) == 0 {
+		preferred = []string{cur.Send.Name} // nobody asked for another one
+	}
+	formats := able(p.cfg.Codecs, preferred, events...)
+	if cur != nil {
 		formats = keepTypes(formats, cur)
 	}
 	line := sdp.Line{Media: sdp.Media{Kind: sdp.Audio, Direction: w.Direction, Formats: formats, PTime: 20 * time.Millisecond},

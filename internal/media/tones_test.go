@@ -1,6 +1,7 @@
 package media
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -80,4 +81,63 @@ func TestWithoutEventsAndWithoutTonesNoKeyCanBePressed(t *testing.T) {
 	if s.Press('7', 100*time.Millisecond) {
 		t.Error("it says that it pressed one")
 	}
+}
+
+func TestKeysInTheSoundUnderLoss(t *testing.T) {
+	const keys = 10_000
+	for _, c := range []struct {
+		loss  float64
+		least int // of the keys
+	}{{0, keys}, {0.05, keys * 99 / 100}} {
+		r := rand.New(rand.NewPCG(7, 8))
+		law, ok := transcode.Find(codec("PCMU"))
+		if !ok {
+			t.Fatal("no mu-law")
+		}
+		enc, err := law.NewEncoder(8000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		s := newStream(nil, "rtp", nil)
+		s.listenForTones(func(d dtmf.Digit) { got = append(got, byte(d)) })
+		s.settle(&Agreed{Send: codec("PCMU"), Receive: []sdp.Format{codec("PCMU")}, Direction: sdp.SendRecv})
+		var want []byte
+		var rest []int16 // sound that fills no packet yet
+		var seq uint16
+		raw := make([]byte, Headroom+160)
+		for range keys {
+			d, _ := dtmf.FromCode(uint8(r.UintN(16)))
+			want = append(want, byte(d))
+			on := make([]int16, 100*8)
+			dtmf.NewTones(d, 8000).Fill(on)
+			rest = append(append(rest, on...), make([]int16, 70*8)...)
+			for ; len(rest) >= 160; rest = rest[160:] {
+				if _, err := enc.Encode(raw[Headroom:], rest[:160]); err != nil {
+					t.Fatal(err)
+				}
+				seq++
+				if r.Float64() >= c.loss {
+					s.receive(&Packet{PT: 0, Seq: seq, TS: uint32(seq) * 160, SSRC: 7, Raw: raw})
+				}
+			}
+		}
+		if c.loss == 0 && string(got) != string(want) {
+			t.Errorf("without loss %d of %d keys were heard", len(got), keys)
+		}
+		if right := common(want, got); right < c.least || len(got) > len(want) {
+			t.Errorf("at a loss of %.2f: %d keys of %d in order, %d heard", c.loss, right, keys, len(got))
+		}
+	}
+}
+
+// common is how many keys of want are in got, in order, where none was invented.
+func common(want, got []byte) int {
+	n := 0
+	for _, k := range want {
+		if n < len(got) && got[n] == k {
+			n++
+		}
+	}
+	return n
 }

@@ -70,8 +70,10 @@ type Leg struct {
 	tx        sipmsg.ServerTransaction
 	delayed   bool // the INVITE had no offer
 	acks      chan *sipmsg.Request
-	ackOf     uint32 // the CSeq whose ACK is awaited
-	busy      bool   // a re-INVITE is under way
+	ackOf     uint32       // the CSeq whose ACK is awaited
+	busy      bool         // a re-INVITE is under way, the peer's or ours
+	wanted    *sdp.Session // to be offered to the peer
+	offering  bool         // somebody sees to wanted
 	ending    *call.Cause
 	giveUp    chan struct{} // closed to cancel a dialled INVITE
 	way       way

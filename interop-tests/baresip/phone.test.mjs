@@ -5,7 +5,7 @@ import { makeHospital, dropHospital, startPBX, endAll, until, sleep } from '../l
 import { Gateway, config } from '../lib/gateway.mjs';
 import { launch, Patient } from '../lib/page.mjs';
 import { Telephone } from '../lib/baresip.mjs';
-import { answering } from '../lib/sipp.mjs';
+import { answering, passes } from '../lib/sipp.mjs';
 
 const digits = '0123456789*#ABCD';
 
@@ -183,3 +183,23 @@ for (const [number, codec, path] of [['1001', 'PCMU', 'PCMU>PCMA'], ['1005', 'G7
     assert.equal(await ward.over, 0, ward.errors());
   });
 }
+
+test('a telephone holds another: the other is offered the hold, and fetched back', async (t) => {
+  const phone = await new Telephone('1001', 'PCMU').start(t);
+  const ward = await answering('uas-held.xml', { extra: ['-rtp_echo'] });
+  phone.command('dial', 'sip:2000@10.77.0.2');
+  await until(() => phone.saw('CALL_ESTABLISHED').length, () => `the telephones to talk: ${phone.child.output}`);
+  await sleep(1000);
+  phone.command('hold');
+  await until(async () => (await gateway.calls())[0]?.state === 'held', 'the hold');
+  await sleep(1000);
+  phone.command('resume');
+  await until(async () => (await gateway.calls())[0]?.state === 'talking', 'the talk to go on');
+  await sleep(1000);
+  const received = async () => (await gateway.calls())[0].legs[1].media[0].received;
+  const before = await received();
+  await sleep(500);
+  assert.ok(await received() > before + 15, 'the other telephone is not heard after the hold');
+  phone.command('hangup');
+  await passes(ward);
+});
