@@ -198,7 +198,12 @@ func (b *Browsers) know(ssrc uint32, s *sound) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.talkers, s.ssrc)
+	if b.talkers[ssrc] != nil {
+		return // who comes second may have chosen it to take the first one's place
+	}
+	if b.talkers[s.ssrc] == s {
+		delete(b.talkers, s.ssrc)
+	}
 	s.ssrc = ssrc
 	b.talkers[ssrc] = s
 }

@@ -89,6 +89,10 @@ func (l *Leg) rest(d time.Duration) bool {
 // if it could not be made. A refusal leaves the session as it was.
 func (l *Leg) propose(want sdp.Session) int {
 	l.mu.Lock()
+	if l.phase != confirmed {
+		l.mu.Unlock()
+		return 503
+	}
 	body, err := l.ep.Offer(l.s.ctx, want)
 	if err != nil {
 		l.mu.Unlock()

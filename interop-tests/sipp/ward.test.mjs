@@ -32,33 +32,63 @@ after(async () => {
 });
 
 /** A telephone calls a patient who answers. */
-async function answered(t, scenario, { way = ways[0], extra = [] } = {}) {
+async function answered(t, scenario, { way = ways[0], extra = [], fill } = {}) {
   const inv = await gateway.invite('sip:1000@hospital');
   const patient = await Patient.open(t, browser, inv.url);
   await patient.reach('lobby');
-  const phone = sipp(scenario, { service: inv.dial_code, target: way.target, extra });
+  const phone = sipp(scenario, { service: inv.dial_code, target: way.target, extra, fill });
   await patient.page.waitForSelector('#decline:visible');
   await patient.join();
   await patient.reach('connected');
   return { phone, patient };
 }
 
+const keys = '0123456789*#ABCD';
+
+/** SIPp's steps for pressing every key, in both bodies in turn, and for taking as many. */
+const press = [...keys].map((k, i) => `<send retrans="500"><![CDATA[
+INFO [next_url] SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+[routes]
+From: "Ward" <sip:300@[local_ip]:[local_port]>;tag=[pid]w[call_number]
+To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]
+Call-ID: [call_id]
+CSeq: ${i + 2} INFO
+Max-Forwards: 70
+Content-Type: application/${i % 2 ? 'dtmf' : 'dtmf-relay'}
+Content-Length: [len]
+
+${i % 2 ? k : `Signal=${k}\nDuration=160`}
+]]></send>
+  <recv response="200"/>`).join('\n');
+const take = [...keys].map(() => `<recv request="INFO" timeout="15000"/>
+  <send><![CDATA[
+SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:]
+[last_Call-ID:]
+[last_CSeq:]
+Content-Length: 0
+
+]]></send>`).join('\n');
+
 for (const way of ways) {
-  test(`keys by INFO cross both ways ${way.name}, each exactly once, and one Session-ID names the call`, async (t) => {
-    const { phone, patient } = await answered(t, 'uac-info.xml', { way });
-    await until(async () => (await patient.text('digits')).length >= 4, async () => patient.text('digits'), 8000);
+  test(`16 keys by INFO cross both ways ${way.name}, each exactly once, and one Session-ID names the call`, async (t) => {
+    const { phone, patient } = await answered(t, 'uac-info.xml', { way, fill: { PRESS: press, TAKE: take } });
+    await until(async () => (await patient.text('digits')).length >= keys.length, async () => patient.text('digits'), 8000);
     const [call] = await gateway.calls();
     assert.equal(call.session_id, 'ab30317f1a784dc48ff824d0d3715d86');
-    for (const d of '0123456789*#ABCD') {
+    for (const d of keys) {
       await patient.press(d);
       await sleep(250);
     }
     await sleep(500);
     await patient.page.click('#hangup');
     await passes(phone);
-    assert.equal(await patient.text('digits'), '1*7#');
+    assert.equal(await patient.text('digits'), keys);
     const sent = phone.messages().split(/^-{20,}.*$/m).filter((m) => /message received/.test(m) && /^INFO /m.test(m)).map((m) => m.match(/Signal=(.)/)[1]).join('');
-    assert.equal(sent, '0123456789*#ABCD');
+    assert.equal(sent, keys);
     const record = await until(() => gateway.records().find((r) => r.id === call.id), 'the record');
     assert.equal(record.session_id, call.session_id);
     assert.equal(record.route, 'telephones to patients');
