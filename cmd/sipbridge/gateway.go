@@ -83,7 +83,7 @@ func (g *gateway) open() (err error) {
 	if os.Getenv("GOGC") == "" {
 		// A call allocates while it is set up and next to nothing while it lasts: the
 		// memory that waits for the collector is better given to calls.
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(25)
 	}
 	loops, err := media.NewLoops()
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 const Grace = 20 * time.Second
 
 // inbox bounds the messages of one page that wait for their turn.
-const inbox = 64
+const inbox = 32
 
 // unacked bounds what a page has not yet acknowledged.
 const unacked = 256

@@ -12,7 +12,7 @@ import (
 )
 
 // eventQueue bounds what a page may have to say before the call listens.
-const eventQueue = 64
+const eventQueue = 32
 
 type phase uint8
 

@@ -58,7 +58,7 @@ const (
 )
 
 // eventQueue bounds what an endpoint may have to say before its leg listens.
-const eventQueue = 64
+const eventQueue = 32
 
 // ErrNoOffer is returned by Answer and SetAnswer out of turn.
 var ErrNoOffer = errors.New("media: no offer to answer")

@@ -15,7 +15,7 @@ import (
 )
 
 // eventQueue bounds what a peer may have to say before the call listens.
-const eventQueue = 64
+const eventQueue = 32
 
 // digitQueue bounds the key presses that wait for the one going out.
 const digitQueue = 32
