@@ -10,7 +10,19 @@ const link = `sbh${process.pid % 100000}`;
 
 const ip = (...args) => execFileSync('ip', args, { stdio: 'pipe' });
 
+/** Takes down what a run that was killed left standing: its address is ours to use. */
+function sweep() {
+  for (const [name, pid] of ip('netns', 'list').toString().matchAll(/^sbhosp(\d+)/gm)) {
+    try { process.kill(Number(pid), 0); continue; } catch { /* that run is over */ }
+    for (const left of ip('netns', 'pids', name).toString().split('\n').filter(Boolean)) {
+      try { process.kill(Number(left), 'SIGKILL'); } catch { /* it is over */ }
+    }
+    ip('netns', 'del', name);
+  }
+}
+
 export function makeHospital() {
+  sweep();
   ip('netns', 'add', ns);
   ip('link', 'add', link, 'type', 'veth', 'peer', 'name', 'hosp0', 'netns', ns);
   ip('addr', 'add', '10.77.0.1/24', 'dev', link);
