@@ -10,7 +10,7 @@ GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' 'web/page/*' 'i
 # The linter is a tool, not a part: it stays out of go.mod.
 LINTER := golangci-lint-v2.15.0
 
-.PHONY: run test check lint bench soak build build-tools test-tools fuzz
+.PHONY: run test check lint bench sound soak build build-tools test-tools fuzz
 
 run: build
 	@bin/sipbridge demo
@@ -25,11 +25,15 @@ build-tools:
 	@scripts/install git gcc libc6-dev pkg-config libopus-dev
 
 # What the tests need beside it: phones, a proxy, a browser.
-test-tools: build-tools
-	@scripts/install chromium firefox-esr sip-tester baresip-core kamailio ffmpeg sox iproute2 procps util-linux
+test-tools: build-tools bin/line bin/phone
+	@scripts/install chromium firefox-esr sip-tester baresip-core kamailio ffmpeg sox espeak-ng iproute2 procps util-linux
 	@cd interop-tests && { [ node_modules/.package-lock.json -nt package-lock.json ] || { \
 	  echo "installing from npm: playwright-core and puppeteer-core (they drive the browsers), axe-core (it looks for barriers)"; \
 	  npm ci --no-audit --no-fund --ignore-scripts; }; }
+
+# The line that loses packets and the telephone's sound at its end.
+bin/line bin/phone: go.mod $(GO_SOURCES)
+	CGO_LDFLAGS="$(OPUS) -lm -Wl,--as-needed" go build -trimpath -buildvcs=false -o $@ ./interop-tests/lab/$(@F)
 
 test: test-tools build
 	$(MAKE) check
@@ -57,6 +61,11 @@ fuzz: build-tools
 	@set -eo pipefail; for f in $$(git grep -lE '^func Fuzz' -- '*_test.go'); do \
 	  for n in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' $$f); do \
 	    echo "fuzz $$n in $$(dirname $$f)"; go test -run '^$$' -fuzz "^$$n\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) | tail -n 2; done; done
+
+# Speech over bad lines, beside Chromium alone and rtpengine; writes docs/sound.md.
+sound: test-tools build
+	@scripts/install rtpengine-daemon
+	node interop-tests/sound/intelligibility.mjs
 
 # Hours of calls, SOAK_HOURS of them; ends with what was left behind.
 soak: test-tools build

@@ -13,7 +13,7 @@ import (
 // layers is the plan of the house (docs/architecture.md): a room imports only
 // rooms of a higher number. dtmf belongs to transcode.
 var layers = map[string]int{
-	"cmd/sipbridge": 0,
+	"cmd/sipbridge": 0, "interop-tests/lab/line": 0, "interop-tests/lab/phone": 0,
 	"internal/sip":  1, "internal/browser": 1, "internal/portal": 1, "internal/admin": 1, "internal/demo": 1, "internal/load": 1,
 	"internal/call":  2,
 	"internal/media": 3, "internal/invite": 3,

@@ -241,6 +241,8 @@ type Media struct {
 	RTTMS    float64 `json:"rtt_ms"`
 	MOS      float64 `json:"mos"`
 	Hidden   float64 `json:"concealed_ms"`
+	FarLoss  float64 `json:"far_loss"` // of what is sent to the peer, by its own word
+	FarMS    float64 `json:"far_jitter_ms"`
 }
 
 func view(c *call.Call) Call {
@@ -257,7 +259,7 @@ func view(c *call.Call) Call {
 }
 
 func media(d audit.Leg) Media {
-	return Media{"audio", d.Path, d.Received, d.Sent, d.Loss, d.JitterMS, d.RTTMS, d.MOS, d.ConcealedMS}
+	return Media{"audio", d.Path, d.Received, d.Sent, d.Loss, d.JitterMS, d.RTTMS, d.MOS, d.ConcealedMS, d.FarLoss, d.FarJitterMS}
 }
 
 func (s *Server) calls(w http.ResponseWriter, r *http.Request) {

@@ -45,6 +45,8 @@ type Leg struct {
 	Sent        uint64  `json:"sent"`
 	Loss        float64 `json:"loss"`
 	JitterMS    float64 `json:"jitter_ms"`
+	FarLoss     float64 `json:"far_loss"` // of what we send, as the peer reports it
+	FarJitterMS float64 `json:"far_jitter_ms"`
 	RTTMS       float64 `json:"rtt_ms"`
 	MOS         float64 `json:"mos"`
 	ConcealedMS float64 `json:"concealed_ms"` // sound made up in the place of what was lost

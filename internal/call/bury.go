@@ -85,6 +85,7 @@ func Describe(l Leg, path string) audit.Leg {
 		if s := m.Stream(sdp.Audio); s != nil {
 			st := s.Stats()
 			out.Received, out.Sent, out.Loss = st.Received, st.Sent, st.Loss()
+			out.FarLoss, out.FarJitterMS = st.FarLoss, st.FarJitter.Seconds()*1000
 			out.JitterMS, out.RTTMS = st.Jitter.Seconds()*1000, st.RTT.Seconds()*1000
 			out.MOS = st.MOS(ownImpairment, robustness)
 			out.ConcealedMS = st.Concealed.Seconds() * 1000

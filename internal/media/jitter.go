@@ -24,8 +24,9 @@ type jitterBuffer struct {
 	slots [held]slot
 	ssrc  uint32
 	begun bool
-	next  uint16 // to be played next
-	count int    // packets that wait
+	next  uint16  // to be played next
+	count int     // packets that wait
+	loss  float32 // share of the last packets that were lost
 
 	// How late packets come, against the earliest of the last seconds.
 	origin    uint32 // timestamp that stands for the time first
@@ -140,16 +141,39 @@ func (b *jitterBuffer) fetch(at time.Duration) (data []byte, after time.Duration
 	}
 	s := &b.slots[b.next%held]
 	b.next++
+	b.loss *= forgetting
 	if s.full && s.seq == b.next-1 {
 		s.full = false
 		b.count--
 		return s.data, b.late(s.ts, at) - min(b.earliest[0], b.earliest[1]), arrived
 	}
+	b.loss += 1 - forgetting
 	if n := &b.slots[b.next%held]; n.full && n.seq == b.next {
 		return n.data, 0, lost
 	}
 	return nil, 0, lost
 }
+
+// skip passes over up to most packets that were lost, and leaves keep of those
+// before the next one that is there. It returns how many.
+func (b *jitterBuffer) skip(most, keep int) int {
+	if b.count == 0 {
+		return 0
+	}
+	missing := 0
+	for s := &b.slots[b.next%held]; !s.full || s.seq != b.next+uint16(missing); s = &b.slots[(b.next+uint16(missing))%held] {
+		missing++
+	}
+	n := min(most, max(missing-keep, 0))
+	b.next += uint16(n)
+	for range n {
+		b.loss = b.loss*forgetting + 1 - forgetting
+	}
+	return n
+}
+
+// losing reports whether one packet in a hundred is lost.
+func (b *jitterBuffer) losing() bool { return b.loss > 0.01 }
 
 // reset forgets the packets, not what was learned of the network.
 func (b *jitterBuffer) reset() {

@@ -86,6 +86,7 @@ func (p *Path) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
+	p.src.onward.CompareAndSwap(&p.dst.far, nil)
 }
 
 // build lays out the stages for what both ends have agreed.
@@ -94,6 +95,7 @@ func (p *Path) build() {
 	p.stages, p.which = []stage{{}}, [128]uint8{}
 	var names []string
 	paced := false
+	p.src.onward.Store(nil)
 	if p.sa == nil || p.da == nil {
 		p.paced.Store(false)
 		p.describe("not negotiated")
@@ -127,6 +129,7 @@ func (p *Path) build() {
 		case !st.in.Same(p.sa.Send):
 		case st.kind == forward:
 			names = append(names, st.in.Name)
+			p.src.onward.Store(&p.dst.far)
 		case st.kind == recode:
 			names = append(names, "jitter", st.player.coder.String())
 		}
@@ -232,7 +235,7 @@ func (p *Path) play(at time.Duration) bool {
 		return false
 	}
 	pl := st.player
-	pl.expect(p.dst.far.loss.Load())
+	pl.expect(p.dst.far.expected.Load())
 	if p.dst.loops != nil {
 		pl.spend(p.dst.loops.Effort())
 	}

@@ -210,6 +210,9 @@ func (p *peer) readRTCP(read func() ([]rtcp.Packet, interceptor.Attributes, erro
 }
 
 func (p *peer) report() {
+	if !p.w.stream.due(true) {
+		return
+	}
 	if packets := p.w.stream.report("sipbridge"); packets != nil {
 		if err := p.pc.WriteRTCP(packets); err != nil {
 			p.w.browsers.log.Debug("rtcp report", "error", err)

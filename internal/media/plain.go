@@ -384,6 +384,9 @@ func (p *Plain) peer() *netip.AddrPort {
 
 // report sends RTCP.
 func (p *Plain) report() {
+	if !p.stream.due(false) {
+		return
+	}
 	to := p.peer()
 	packets := p.stream.report(p.cname)
 	if to == nil || packets == nil {

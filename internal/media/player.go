@@ -19,6 +19,7 @@ type player struct {
 	due     time.Duration // when the next frame goes out
 	packet  time.Duration // what a packet lasts
 	hidden  time.Duration // concealed without a break
+	owed    time.Duration // of that, while no packet waited: those that were lost need it no more
 	changed time.Duration // when the tempo was last changed
 	silent  bool          // nothing is being said: the next frame begins a talk spurt
 	told    uint32        // the loss that the encoder was told of, 1/256
@@ -26,8 +27,9 @@ type player struct {
 }
 
 const (
-	// giveUp is how long a sender's silence is concealed before it is one.
-	giveUp = 60 * time.Millisecond
+	// giveUp is how long a sender's silence is concealed before it is one: longer
+	// than the bursts in which networks lose packets. The concealment fades by itself.
+	giveUp = 200 * time.Millisecond
 	// idle is how long a silent player stays on its drum.
 	idle = time.Second
 	// ease is the shortest time between two changes of the tempo.
@@ -45,7 +47,7 @@ func (p *player) take(pkt *Packet, at time.Duration) bool {
 		return false
 	}
 	if p.silent && waits == 0 {
-		p.due = at + p.jitter.delay()
+		p.due = at + p.delay()
 	}
 	return true
 }
@@ -68,10 +70,14 @@ func (p *player) frame(at time.Duration, s *Stream) []byte {
 // more decodes a packet, or hides that there is none. It returns false when the
 // silence is the sender's own.
 func (p *player) more(at time.Duration, s *Stream) bool {
+	if p.owed > 0 {
+		p.settle()
+	}
 	data, after, what := p.jitter.fetch(at)
 	switch what {
 	case arrived:
 		d, err := p.coder.Push(data, p.tempo(at, after))
+		p.owed = 0
 		if err == nil && d > 0 {
 			p.packet, p.hidden, p.silent = d, 0, false
 			return true
@@ -90,6 +96,8 @@ func (p *player) more(at time.Duration, s *Stream) bool {
 	d := beat
 	if what != nothing {
 		d = p.packet
+	} else {
+		p.owed += d
 	}
 	if err := p.coder.Conceal(d, data); err != nil {
 		s.in.malformed.Add(1)
@@ -100,13 +108,34 @@ func (p *player) more(at time.Duration, s *Stream) bool {
 	return true
 }
 
+// settle passes over lost packets whose time was concealed before it was known
+// that they were lost, so that a burst adds nothing to the delay. The last one is
+// kept where the packet after it repeats it.
+func (p *player) settle() {
+	keep := 0
+	if p.coder.Repeats() {
+		keep = 1
+	}
+	p.owed -= time.Duration(p.jitter.skip(int(p.owed/p.packet), keep)) * p.packet
+}
+
+// delay is how long sound should wait: as long as the network asks for, and where
+// packets are lost and repeat each other, until the next one has come.
+func (p *player) delay() time.Duration {
+	d := p.jitter.delay()
+	if p.coder.Repeats() && p.jitter.losing() {
+		d += p.packet
+	}
+	return d
+}
+
 // tempo plays faster while sound waits longer than the network asks for, slower
 // while it waits less: so the delay follows the network, and clocks may differ.
 func (p *player) tempo(at, after time.Duration) transcode.Tempo {
 	if at-p.changed < ease {
 		return transcode.Steady
 	}
-	switch want := p.jitter.delay(); {
+	switch want := p.delay(); {
 	case after > want+2*beat:
 		p.changed = at
 		return transcode.Shorter
@@ -135,7 +164,7 @@ func (p *player) spend(effort int) {
 func (p *player) pause() {
 	p.coder.Drop()
 	p.jitter.reset()
-	p.silent, p.hidden = true, 0
+	p.silent, p.hidden, p.owed = true, 0, 0
 }
 
 // drums play what is recoded, one goroutine a processor, so that the loops that

@@ -5,10 +5,14 @@ import (
 	"time"
 )
 
-// parts is how many parts a round has, so that not all reports leave at once.
-const parts = 50
+// round is the time between two looks at each stream; parts is how many parts it
+// has, so that not all reports leave at once.
+const (
+	round = time.Second
+	parts = 10
+)
 
-// rounds calls everybody once every reportEvery, on one goroutine.
+// rounds calls everybody once a round, on one goroutine.
 type rounds struct {
 	over   chan struct{}
 	strain strain
@@ -27,10 +31,10 @@ type errand struct {
 }
 
 func (r *rounds) run() {
-	tick := time.NewTicker(reportEvery / parts)
+	tick := time.NewTicker(round / parts)
 	defer tick.Stop()
 	for now := 0; ; now = (now + 1) % parts {
-		expected := since() + reportEvery/parts
+		expected := since() + round/parts
 		select {
 		case <-r.over:
 			return

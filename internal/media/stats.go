@@ -18,6 +18,7 @@ type Stats struct {
 	Malformed      uint64        // datagrams that are not RTP
 	Jitter         time.Duration // interarrival jitter
 	FarLoss        float64       // share of our packets the peer reports lost, 0 to 1
+	FarJitter      time.Duration // of our packets, as the peer reports it
 	RTT            time.Duration // round trip by RTCP; 0: not known
 	Last           time.Duration // since the last packet came; -1: none came
 }
@@ -115,8 +116,11 @@ func (r *reception) lostHere() int64 {
 
 // farReport is what the peer's RTCP says of our packets.
 type farReport struct {
-	loss atomic.Uint32 // fraction lost, 1/256
-	rtt  atomic.Int64  // ns
+	loss     atomic.Uint32 // fraction lost, 1/256
+	lost     atomic.Uint32 // in all
+	jitter   atomic.Uint32 // in ticks of our clock
+	expected atomic.Uint32 // what it may be next, 1/256: networks that lost go on losing
+	rtt      atomic.Int64  // ns
 }
 
 // Stats is a snapshot.
@@ -130,6 +134,9 @@ func (s *Stream) Stats() Stats {
 	}
 	if c := r.clock.Load(); c > 0 {
 		st.Jitter = time.Duration(r.jitter.Load()/16) * time.Second / time.Duration(c)
+	}
+	if a := s.agreed.Load(); a != nil && a.Send.Clock > 0 {
+		st.FarJitter = time.Duration(s.far.jitter.Load()) * time.Second / time.Duration(a.Send.Clock)
 	}
 	if at := r.last.Load(); at > 0 {
 		st.Last = time.Duration(now() - at)

@@ -110,7 +110,14 @@ type Stream struct {
 	out struct{ packets, octets atomic.Uint64 }
 	far farReport
 
-	reported struct{ expected, received int64 } // when RTCP last reported; owned by report
+	// onward is what is heard of these packets farther on, where they cross untouched.
+	onward atomic.Pointer[farReport]
+
+	// When RTCP last reported, and what was counted then; owned by report.
+	reported struct {
+		expected, received int64
+		at                 time.Duration
+	}
 
 	// ---- owned by the reading goroutine ----
 	event    uint32 // timestamp of the last telephone-event

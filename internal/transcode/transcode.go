@@ -245,6 +245,10 @@ func (t *Transcoder) Frame() ([]byte, error) {
 	return t.out[:k], nil
 }
 
+// Repeats reports whether a packet that comes in may carry the one before it once
+// more (RFC 6716 §2.1.7).
+func (t *Transcoder) Repeats() bool { return t.hide == nil }
+
 // Pending is the sound held back for the next frame.
 func (t *Transcoder) Pending() time.Duration {
 	return time.Duration(t.n) * time.Second / time.Duration(t.outRate)

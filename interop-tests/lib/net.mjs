@@ -5,14 +5,14 @@ import { execFileSync, spawn } from 'node:child_process';
 import net from 'node:net';
 
 export const gatewayAddress = '10.77.0.1';
-const ns = `sbhosp${process.pid}`;
+export const ns = `sbhosp${process.pid}`;
 const link = `sbh${process.pid % 100000}`;
 
 const ip = (...args) => execFileSync('ip', args, { stdio: 'pipe' });
 
 /** Takes down what a run that was killed left standing: its address is ours to use. */
-function sweep() {
-  for (const [name, pid] of ip('netns', 'list').toString().matchAll(/^sbhosp(\d+)/gm)) {
+export function sweep() {
+  for (const [name, pid] of ip('netns', 'list').toString().matchAll(/^sb[a-z]+(\d+)/gm)) {
     try { process.kill(Number(pid), 0); continue; } catch { /* that run is over */ }
     for (const left of ip('netns', 'pids', name).toString().split('\n').filter(Boolean)) {
       try { process.kill(Number(left), 'SIGKILL'); } catch { /* it is over */ }

@@ -5,7 +5,7 @@ import { until } from './net.mjs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+export const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
   '--disable-sync', '--disable-features=OptimizationHints', '--autoplay-policy=no-user-gesture-required'];
 
 /** A tone as a WAV file: 1 kHz, a third of full scale. */

@@ -15,6 +15,7 @@ const query = new URLSearchParams(location.search);
 let state = 'joining';
 let peer = '';
 let held = false;
+let greeted = false; // the hospital's end knows this page: what is sent arrives
 let name = '';
 let statusKey = '';
 
@@ -49,6 +50,10 @@ function settled(kind) {
   if ($('notice').dataset.key?.startsWith(kind)) notice('');
 }
 
+function joinable() {
+  $('join').disabled = !local || !greeted;
+}
+
 // ---- microphone and camera ----
 
 async function openMedia() {
@@ -66,7 +71,7 @@ async function openMedia() {
     const camera = local?.getVideoTracks() ?? [];
     local = new MediaStream([...fresh.getAudioTracks(), ...camera]);
     settled('media.');
-    $('join').disabled = false;
+    joinable();
     const sender = pc?.getSenders().find((s) => s.track?.kind === 'audio');
     if (sender) await sender.replaceTrack(local.getAudioTracks()[0]);
     mute(muted());
@@ -211,7 +216,7 @@ function ended(code) {
   held = false;
   enter('ended');
   status(`ended.${code}`);
-  $('join').disabled = !local;
+  joinable();
   $('join').focus();
 }
 
@@ -220,6 +225,10 @@ async function take(m) {
   switch (m.type) {
     case 'welcome':
       settled('network.');
+      if (!greeted) {
+        greeted = true;
+        joinable();
+      }
       name = m.name ?? '';
       greet();
       await welcomed(m.state);
@@ -236,7 +245,7 @@ async function take(m) {
       offered = m.sdp;
       enter('lobby');
       status('incoming');
-      $('join').disabled = !local;
+      joinable();
       $('join').focus();
       break;
     case 'answer':

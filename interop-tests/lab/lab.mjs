@@ -1,0 +1,75 @@
+// The patient's home: a namespace at the far end of a line that can be made bad.
+// The near end, in the gateway's own network, is 10.78.0.1; the home is 10.78.0.2.
+import { spawn, execFileSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { track, sweep } from '../lib/net.mjs';
+
+export const nearEnd = '10.78.0.1';
+const home = `sbhome${process.pid}`, middle = `sbline${process.pid}`, near = `sbn${process.pid}`;
+const ip = (...args) => execFileSync('ip', args, { stdio: 'pipe' });
+const program = (name) => new URL(`../../bin/${name}`, import.meta.url).pathname;
+
+/** A child that answers each line of JSON with one. */
+class Servant {
+  constructor(command, args) {
+    this.child = track(spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true }), true);
+    this.asked = [];
+    let rest = '';
+    this.child.stdout.on('data', (d) => {
+      const lines = (rest + d).split('\n');
+      rest = lines.pop();
+      for (const l of lines) this.asked.shift()?.resolve(JSON.parse(l));
+    });
+    this.child.over.then((code) => {
+      for (const a of this.asked.splice(0)) a.reject(new Error(`${args.join(' ')} ended with ${code}: ${this.child.output}`));
+    });
+    this.ready = this.#answer();
+  }
+
+  #answer() {
+    return new Promise((resolve, reject) => { this.asked.push({ resolve, reject }); });
+  }
+
+  ask(order) {
+    const answer = this.#answer();
+    this.child.stdin.write(`${JSON.stringify(order)}\n`);
+    return answer;
+  }
+}
+
+/** Makes the home and its line; the line's ask takes orders (lab/line/way.go). */
+export async function makeHome() {
+  sweep();
+  ip('netns', 'add', home);
+  ip('netns', 'add', middle);
+  ip('link', 'add', near, 'type', 'veth', 'peer', 'name', 'a0', 'netns', middle);
+  ip('-n', middle, 'link', 'add', 'b0', 'type', 'veth', 'peer', 'name', 'home0', 'netns', home);
+  ip('addr', 'add', `${nearEnd}/24`, 'dev', near);
+  ip('-n', home, 'addr', 'add', '10.78.0.2/24', 'dev', 'home0');
+  for (const link of ['a0', 'b0']) ip('-n', middle, 'link', 'set', link, 'up');
+  for (const link of ['lo', 'home0']) ip('-n', home, 'link', 'set', link, 'up');
+  ip('link', 'set', near, 'up');
+  const line = new Servant('ip', ['netns', 'exec', middle, program('line'), '-a', 'a0', '-b', 'b0']);
+  await line.ready;
+  return line;
+}
+
+export function dropHome() {
+  for (const ns of [home, middle]) ip('netns', 'del', ns);
+}
+
+/** A program that runs another one in the home. */
+export function inHome(command) {
+  const file = join(mkdtempSync(join(tmpdir(), 'sipbridge-home-')), 'run');
+  writeFileSync(file, `#!/bin/sh\nexec ip netns exec ${home} ${command} "$@"\n`, { mode: 0o755 });
+  return file;
+}
+
+/** A telephone's sound in the hospital, at 10.77.0.3 (lab/phone/main.go). */
+export async function telephone(hospital, port, ...more) {
+  const phone = new Servant('ip', ['netns', 'exec', hospital, program('phone'), '-listen', `10.77.0.3:${port}`, ...more]);
+  await phone.ready;
+  return phone;
+}

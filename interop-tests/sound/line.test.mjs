@@ -1,0 +1,73 @@
+// Speech through the gateway over a line that loses packets, and the judge itself.
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import { makeHospital, dropHospital, endAll } from '../lib/net.mjs';
+import { makeHome, dropHome } from '../lab/lab.mjs';
+import { Booth, exchange, speech } from './booth.mjs';
+import { stoi } from './stoi.mjs';
+
+const booth = new Booth();
+let line;
+
+before(async () => {
+  makeHospital();
+  line = await makeHome();
+  await booth.open();
+});
+
+after(async () => {
+  await booth.close();
+  await endAll();
+  dropHome();
+  dropHospital();
+});
+
+test('the judge tells what is understood from what is not', () => {
+  const { clean } = speech(0);
+  let seed = 1;
+  const noise = () => { seed = (seed * 48271) % 2147483647; return seed / 1073741823 - 1; };
+  const loud = Math.sqrt(clean.reduce((s, v) => s + v * v, 0) / clean.length);
+  const later = (n) => [...new Float64Array(n), ...clean];
+  assert.ok(stoi(clean, clean) > 0.999);
+  assert.ok(stoi(clean, later(1234)) > 0.99, 'a delay costs nothing');
+  assert.ok(stoi(clean, [...clean.slice(0, 20000), ...clean.slice(19600)]) > 0.97, 'nor does time that a jitter buffer stretched');
+  const noisy = stoi(clean, clean.map((v) => v + noise() * loud * 1.7)), drowned = stoi(clean, clean.map((v) => v + noise() * loud * 17));
+  assert.ok(noisy < 0.85 && noisy > 0.4, `at 0 dB ${noisy}`);
+  assert.ok(drowned < 0.5, `at -20 dB ${drowned}`);
+});
+
+test('the line loses, delays, doubles and reorders as it is told', async () => {
+  const said = speech(1);
+  await booth.with(['gateway'], async (pairs) => {
+    const bad = { loss: 0.1, burst: 2, delay: 30, reorder: 0.1, duplicate: 0.05, seed: 7 };
+    await line.ask(bad);
+    await exchange(pairs, said);
+    const { ab, ba } = await line.ask({});
+    for (const way of [ab, ba]) {
+      assert.ok(way.Frames > 300, JSON.stringify(way));
+      assert.ok(Math.abs(way.Lost / way.Frames - 0.1) < 0.07, JSON.stringify(way));
+      assert.ok(way.Reordered > 10 && way.Duplicated > 5, JSON.stringify(way));
+    }
+    const [{ legs: [browser] }] = await booth.gateway.calls();
+    assert.ok(browser.media[0].rtt_ms > 55 && browser.media[0].rtt_ms < 120, `a round trip of ${browser.media[0].rtt_ms} ms on a line of 30 ms`);
+    assert.ok(browser.media[0].far_loss > 0.01, 'the patient reports what was lost on its way');
+  });
+});
+
+test('speech is understood both ways where the line loses 5 % of the packets', async () => {
+  await booth.with(['gateway'], async (pairs) => {
+    const scores = { 'to the patient': [], 'to the telephone': [] };
+    for (let n = 0; n < 3; n++) {
+      await line.ask({ delay: 20, loss: 0.05, seed: 1000 + n });
+      const said = speech(n);
+      const { gateway } = await exchange(pairs, said);
+      for (const way of Object.keys(scores)) scores[way].push(stoi(said.clean, gateway[way]));
+    }
+    await line.ask({});
+    for (const [way, s] of Object.entries(scores)) {
+      const mean = s.reduce((a, b) => a + b) / s.length;
+      console.log(`# ${way}: ${s.map((v) => v.toFixed(3)).join(', ')}`);
+      assert.ok(mean > 0.88, `${way}: ${mean}`);
+    }
+  });
+});
