@@ -3,10 +3,12 @@ package load
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sipbridge/sipbridge/internal/call"
@@ -18,9 +20,11 @@ import (
 // Result is what a run of calls saw.
 type Result struct {
 	Calls, Failed    int
+	Refused          []time.Duration // INVITE to 503, sorted; they are not failed
 	ToAnswer         []time.Duration // INVITE to 200, sorted
+	ToSound          []time.Duration // from the 200 until both have heard something, sorted
 	Latency          []time.Duration // telephone's socket to patient's, sorted; only where the sound crosses untouched
-	FromPhone, ToWeb uint64          // packets the telephones sent, and those the patients received
+	FromPhone, ToWeb uint64          // packets the telephones sent from a second after the answer on, and those the patients received
 	ToPhone          uint64          // packets the telephones received of the patients' echo
 }
 
@@ -39,8 +43,24 @@ type Visit struct{ Link, DialCode string }
 type line struct {
 	phone   *media.Stream
 	patient *Patient
-	took    time.Duration
+	took    time.Duration // until the answer, or the refusal
 	end     func()
+
+	settled *atomic.Pointer[counts] // a second after the answer
+}
+
+// counts are a line's packets so far.
+type counts struct{ fromPhone, toWeb, toPhone uint64 }
+
+func (l line) counts() counts {
+	s := l.phone.Stats()
+	return counts{s.Sent, uint64(l.patient.Received.Load()), s.Received}
+}
+
+// Pace is how calls are offered.
+type Pace struct {
+	Calls int
+	Rate  float64 // calls a second, whatever becomes of them; 0: a few at a time, each when another is up
 }
 
 // Connect sets up one call. What it leaves running is counted in talking and
@@ -50,10 +70,10 @@ type Connect func(ctx context.Context, n int, sound Sound, talking *sync.WaitGro
 // atOnce is how many calls are set up at a time.
 const atOnce = 5
 
-// Run sets calls up, a few at a time, lets all of them talk for the given time
+// Run sets calls up, lets all of them talk for the given time
 // once the last is up, and hangs up. up is called when all are up, down before
 // the first is hung up.
-func Run(ctx context.Context, connect Connect, calls int, sound Sound, talk time.Duration, up, down func()) (Result, error) {
+func Run(ctx context.Context, connect Connect, pace Pace, sound Sound, talk time.Duration, up, down func()) (Result, error) {
 	var r Result
 	var mu sync.Mutex // guards r and lines
 	var lines []line
@@ -61,26 +81,45 @@ func Run(ctx context.Context, connect Connect, calls int, sound Sound, talk time
 	defer cancel()
 	var wg, talking sync.WaitGroup
 	gate := make(chan struct{}, atOnce)
-	for n := range calls {
-		gate <- struct{}{}
+	begin := time.Now()
+	for n := range pace.Calls {
+		if pace.Rate > 0 {
+			time.Sleep(time.Until(begin.Add(time.Duration(float64(n) / pace.Rate * float64(time.Second)))))
+		} else {
+			gate <- struct{}{}
+		}
 		wg.Go(func() {
-			defer func() { <-gate }()
+			if pace.Rate == 0 {
+				defer func() { <-gate }()
+			}
 			l, err := connect(ctx, n, sound, &talking)
 			mu.Lock()
 			defer mu.Unlock()
 			r.Calls++
-			if err != nil {
+			var cause call.Cause
+			switch {
+			case errors.As(err, &cause) && cause.Status == 503:
+				r.Refused = append(r.Refused, l.took)
+				return
+			case err != nil:
 				fmt.Fprintln(os.Stderr, "load:", err)
 				r.Failed++
 				return
 			}
+			l.settled = new(atomic.Pointer[counts])
 			lines = append(lines, l)
 			r.ToAnswer = append(r.ToAnswer, l.took)
 			talking.Go(func() { media.Feed(ctx, l.phone, stamped) })
+			talking.Go(func() {
+				if took, ok := l.hear(ctx); ok {
+					mu.Lock()
+					r.ToSound = append(r.ToSound, took)
+					mu.Unlock()
+				}
+			})
 		})
 	}
 	wg.Wait()
-	slices.Sort(r.ToAnswer)
 	up()
 	select {
 	case <-time.After(talk):
@@ -89,10 +128,12 @@ func Run(ctx context.Context, connect Connect, calls int, sound Sound, talk time
 	}
 	down()
 	for _, l := range lines {
-		s := l.phone.Stats()
-		r.FromPhone += s.Sent
-		r.ToPhone += s.Received
-		r.ToWeb += uint64(l.patient.Received.Load())
+		if was := l.settled.Load(); was != nil {
+			c := l.counts()
+			r.FromPhone += c.fromPhone - was.fromPhone
+			r.ToWeb += c.toWeb - was.toWeb
+			r.ToPhone += c.toPhone - was.toPhone
+		}
 	}
 	for _, l := range lines {
 		l.end()
@@ -103,8 +144,39 @@ func Run(ctx context.Context, connect Connect, calls int, sound Sound, talk time
 		l.patient.hangUp()
 		r.Latency = append(r.Latency, l.patient.latency...)
 	}
-	slices.Sort(r.Latency)
+	for _, times := range [][]time.Duration{r.Latency, r.ToAnswer, r.ToSound, r.Refused} {
+		slices.Sort(times)
+	}
 	return r, nil
+}
+
+// settling is what a call needs at most until sound flows both ways.
+const settling = time.Second
+
+// hear waits for the first sound both ways, and counts from a second after the
+// answer on.
+func (l line) hear(ctx context.Context) (took time.Duration, ok bool) {
+	answered := time.Now()
+	for poll := time.NewTicker(time.Millisecond); time.Since(answered) < settling; {
+		select {
+		case <-ctx.Done():
+			poll.Stop()
+			return 0, false
+		case <-poll.C:
+		}
+		if c := l.counts(); c.toWeb > 0 && c.toPhone > 0 {
+			poll.Stop()
+			took, ok = time.Since(answered), true
+			break
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(settling - time.Since(answered)):
+		c := l.counts()
+		l.settled.Store(&c)
+	}
+	return took, ok
 }
 
 // stamped is a frame that says when it was made, and is otherwise quiet.
@@ -118,7 +190,13 @@ func stamped(frame []byte) bool {
 
 // ThroughGateway calls patients at their links, by real SIP and signalling.
 func ThroughGateway(phone call.Dialer, to policy.Target, visits []Visit) Connect {
-	return func(ctx context.Context, n int, sound Sound, talking *sync.WaitGroup) (line, error) {
+	return func(ctx context.Context, n int, sound Sound, talking *sync.WaitGroup) (l line, err error) {
+		ctx, leave := context.WithCancel(ctx)
+		defer func() {
+			if err != nil {
+				leave() // nobody calls this patient any more
+			}
+		}()
 		p, err := Open(ctx, visits[n].Link, sound)
 		if err != nil {
 			return line{}, err
@@ -138,7 +216,7 @@ func ThroughGateway(phone call.Dialer, to policy.Target, visits []Visit) Connect
 		for e := range leg.Events() {
 			switch {
 			case e.Ended != nil:
-				return line{}, *e.Ended
+				return line{took: time.Since(began)}, *e.Ended
 			case e.Answered:
 				took := time.Since(began)
 				talking.Go(func() {
@@ -147,7 +225,7 @@ func ThroughGateway(phone call.Dialer, to policy.Target, visits []Visit) Connect
 					}
 					<-leg.Done()
 				})
-				return line{leg.Media().Stream(sdp.Audio), p, took, func() { leg.Hangup(call.NormalClearing) }}, nil
+				return line{phone: leg.Media().Stream(sdp.Audio), patient: p, took: took, end: func() { leg.Hangup(call.NormalClearing); leave() }}, nil
 			}
 		}
 		return line{}, call.NoAnswer

@@ -69,7 +69,7 @@ func ThroughRTPEngine(control string, endpoint func() (media.Endpoint, error)) C
 		if _, err := ep.SetAnswer([]byte(toPhone)); err != nil {
 			return line{}, fmt.Errorf("load: rtpengine's answer: %w", err)
 		}
-		return line{ep.Stream(sdp.Audio), p, time.Since(began), func() {
+		return line{phone: ep.Stream(sdp.Audio), patient: p, took: time.Since(began), end: func() {
 			if _, err := ng(control, map[string]any{"command": "delete", "call-id": id, "from-tag": "a"}); err != nil && !errors.Is(err, errNoSDP) {
 				fmt.Println("load: delete:", err)
 			}

@@ -112,6 +112,11 @@ func able(order []string, preferred []string, events ...sdp.Format) []sdp.Format
 	return append(sdp.Prefer(all, preferred), events...)
 }
 
+// noise8k is the comfort noise that goes with G.711 (RFC 3389 §4).
+func noise8k() sdp.Format {
+	return sdp.Format{PT: 13, Name: sdp.ComfortNoise, Clock: 8000, Channels: 1}
+}
+
 func event8k(pt uint8) sdp.Format {
 	return sdp.Format{PT: pt, Name: sdp.TelephoneEvent, Clock: 8000, Channels: 1, Params: "0-16"}
 }
@@ -127,6 +132,8 @@ func agree(local, remote sdp.Media) *Agreed {
 		switch {
 		case f.IsEvent():
 			a.Events = append(a.Events, f)
+		case f.IsNoise():
+			a.Noise = f
 		case a.Send.Name == "":
 			if _, ok := transcode.Find(f); ok {
 				a.Send = f

@@ -41,6 +41,8 @@ type slot struct {
 	seq  uint16
 	ts   uint32
 	data []byte
+
+	noise bool // data describes noise
 }
 
 // window is how long the earliest packet counts: a path that became longer, and
@@ -49,7 +51,7 @@ const window = 2 * time.Second
 
 // put keeps a packet. It reports false for one that is of no use: it came twice,
 // or after its time.
-func (b *jitterBuffer) put(p *Packet, at time.Duration) bool {
+func (b *jitterBuffer) put(p *Packet, noise bool, at time.Duration) bool {
 	if b.begun && (b.ssrc != p.SSRC || farApart(p.Seq, b.next)) {
 		b.reset()
 	}
@@ -68,7 +70,7 @@ func (b *jitterBuffer) put(p *Packet, at time.Duration) bool {
 	if !s.full {
 		b.count++
 	}
-	s.full, s.seq, s.ts = true, p.Seq, p.TS
+	s.full, s.seq, s.ts, s.noise = true, p.Seq, p.TS, noise
 	s.data = append(s.data[:0], p.Payload()...)
 	b.learn(p.TS, at)
 	return true
@@ -130,6 +132,7 @@ const (
 	nothing fetched = iota // no packet waits
 	arrived                // here it is
 	lost                   // it did not come, but later ones did
+	calm                   // here is what the pause that begins now sounds like
 )
 
 // fetch takes the next packet out, and says how long after the quickest of
@@ -145,6 +148,9 @@ func (b *jitterBuffer) fetch(at time.Duration) (data []byte, after time.Duration
 	if s.full && s.seq == b.next-1 {
 		s.full = false
 		b.count--
+		if s.noise {
+			return s.data, 0, calm
+		}
 		return s.data, b.late(s.ts, at) - min(b.earliest[0], b.earliest[1]), arrived
 	}
 	b.loss += 1 - forgetting

@@ -124,6 +124,13 @@ func (p *Path) build() {
 		p.which[f.PT&127] = uint8(len(p.stages))
 		p.stages = append(p.stages, st)
 	}
+	for _, f := range p.sa.Receive { // noise goes where the sound goes that it fills the pauses of
+		for i, st := range p.stages {
+			if f.IsNoise() && st.kind == recode && st.in.Clock == f.Clock {
+				p.which[f.PT&127] = uint8(i)
+			}
+		}
+	}
 	for _, st := range p.stages { // what the peer sends is what it listed first
 		switch {
 		case !st.in.Same(p.sa.Send):
@@ -214,7 +221,7 @@ func (p *Path) recode(st *stage, pkt *Packet) {
 		p.playing = st // another codec from now on
 		st.player.silent = true
 	}
-	if !st.player.take(pkt, p.now()) {
+	if !st.player.take(pkt, pkt.PT != st.in.PT, p.now()) {
 		p.src.in.late.Add(1)
 		return
 	}
@@ -241,18 +248,25 @@ func (p *Path) play(at time.Duration) bool {
 	}
 	for pl.due <= at {
 		begins := pl.silent
-		frame := pl.frame(at, p.src)
+		pt := st.out.PT
+		frame := pl.frame(at, p.src, p.da.Noise.Name != "")
 		if frame == nil {
 			break
+		}
+		if pl.described {
+			pt = p.da.Noise.PT
 		}
 		if begins {
 			p.line.out, p.line.started = p.dst.clockAt(st.out.Clock, at), false
 		}
-		if !p.dst.pressed.Load() {
+		if len(frame) > 0 && !p.dst.pressed.Load() {
 			n := copy(p.buf[Headroom:], frame)
-			p.put(st.out.PT, uint16(p.dst.seq.Add(1)), p.line.out, !p.line.started, p.buf[:Headroom+n])
+			p.put(pt, uint16(p.dst.seq.Add(1)), p.line.out, !p.line.started && !pl.described, p.buf[:Headroom+n])
 			p.dst.lastTS.Store(p.line.out)
 			p.dst.lastAt.Store(int64(at))
+		}
+		if len(frame) == 0 || pl.described {
+			p.line.started = false // the marker is for what follows the pause (RFC 3551 §4.1)
 		}
 		p.line.out += uint32(pl.coder.Ticks())
 		pl.due += pl.coder.Packet()

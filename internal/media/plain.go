@@ -206,7 +206,12 @@ func (p *Plain) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 		events = []sdp.Format{event8k(101), event48k(102)}
 	}
 	formats := able(p.cfg.Codecs, order, events...)
-	slot, _, _ := offer.Session().First(sdp.Audio)
+	slot, o, _ := offer.Session().First(sdp.Audio)
+	if theirs, ok := w.Codec(); ok && !slices.ContainsFunc(o.Formats, theirs.Same) {
+		// It will be recoded, and so its pauses can be filled. What crosses untouched
+		// must not pause: the far end was not asked whether it minds.
+		formats = append(formats, noise8k())
+	}
 	mine := sdp.Session{Media: make([]sdp.Media, len(offer.Lines))}
 	mine.Media[slot].Direction = w.Direction
 	s, err := sdp.Answer(offer.Session(), map[sdp.Kind][]sdp.Format{sdp.Audio: formats}, mine)

@@ -16,14 +16,19 @@ type player struct {
 	coder  *transcode.Transcoder
 	jitter jitterBuffer
 
-	due     time.Duration // when the next frame goes out
-	packet  time.Duration // what a packet lasts
-	hidden  time.Duration // concealed without a break
-	owed    time.Duration // of that, while no packet waited: those that were lost need it no more
-	changed time.Duration // when the tempo was last changed
-	silent  bool          // nothing is being said: the next frame begins a talk spurt
-	told    uint32        // the loss that the encoder was told of, 1/256
-	effort  int           // what it was told to spend; 0: nothing yet
+	due       time.Duration // when the next frame goes out
+	packet    time.Duration // what a packet lasts
+	hidden    time.Duration // concealed without a break
+	owed      time.Duration // of that, while no packet waited: those that were lost need it no more
+	changed   time.Duration // when the tempo was last changed
+	silent    bool          // nothing is being said: the next frame begins a talk spurt
+	resting   bool          // the sender pauses, and has said so
+	resume    time.Duration // when a talk spurt after that is played
+	described bool          // the last frame describes noise
+	quiet     int           // frames since the sender paused
+
+	told   uint32 // the loss that the encoder was told of, 1/256
+	effort int    // what it was told to spend; 0: nothing yet
 }
 
 const (
@@ -32,6 +37,12 @@ const (
 	giveUp = 200 * time.Millisecond
 	// idle is how long a silent player stays on its drum.
 	idle = time.Second
+	// fadeAway is how many frames of a pause are still sent as sound: the last word
+	// dies away in them, and what remains is the room.
+	fadeAway = 10
+	// describeEvery is after how many frames a pause is described anew: what was lost
+	// on the way is made good, and rooms change.
+	describeEvery = 25
 	// ease is the shortest time between two changes of the tempo.
 	ease = 100 * time.Millisecond
 )
@@ -41,10 +52,13 @@ func newPlayer(coder *transcode.Transcoder, clock int) *player {
 }
 
 // take keeps a packet and reports whether it was of use.
-func (p *player) take(pkt *Packet, at time.Duration) bool {
+func (p *player) take(pkt *Packet, noise bool, at time.Duration) bool {
 	waits := p.jitter.count
-	if !p.jitter.put(pkt, at) {
+	if !p.jitter.put(pkt, noise, at) {
 		return false
+	}
+	if p.resting && waits == 0 {
+		p.resume = at + p.delay()
 	}
 	if p.silent && waits == 0 {
 		p.due = at + p.delay()
@@ -52,12 +66,24 @@ func (p *player) take(pkt *Packet, at time.Duration) bool {
 	return true
 }
 
-// frame makes the next outgoing frame; nil if there is nothing to say.
-func (p *player) frame(at time.Duration, s *Stream) []byte {
+// frame makes the next outgoing frame; nil if there is nothing to say, empty if
+// there is nothing to send. Where the far end may be told of pauses, one that the
+// sender makes is described.
+func (p *player) frame(at time.Duration, s *Stream, may bool) []byte {
+	p.described = false
 	for p.coder.Pending() < p.coder.Packet() {
 		if !p.more(at, s) {
 			return nil
 		}
+	}
+	if !p.resting {
+		p.quiet = 0
+	} else if p.quiet++; may && p.quiet > fadeAway {
+		p.described = (p.quiet-fadeAway)%describeEvery == 1
+		if q := p.coder.Quiet(); p.described {
+			return q
+		}
+		return none[:]
 	}
 	f, err := p.coder.Frame()
 	if err != nil {
@@ -70,12 +96,32 @@ func (p *player) frame(at time.Duration, s *Stream) []byte {
 // more decodes a packet, or hides that there is none. It returns false when the
 // silence is the sender's own.
 func (p *player) more(at time.Duration, s *Stream) bool {
+	if p.resting && (p.jitter.count == 0 || at < p.resume) {
+		if err := p.coder.Noise(beat); err != nil {
+			s.in.malformed.Add(1)
+			return false
+		}
+		return true
+	}
 	if p.owed > 0 {
 		p.settle()
 	}
 	data, after, what := p.jitter.fetch(at)
 	switch what {
+	case calm:
+		if err := p.coder.Calm(data); err != nil {
+			s.in.malformed.Add(1)
+		} else {
+			p.rest()
+			return true
+		}
+		data = nil
 	case arrived:
+		if p.coder.Pause(data) {
+			p.rest()
+		} else {
+			p.resting = false
+		}
 		d, err := p.coder.Push(data, p.tempo(at, after))
 		p.owed = 0
 		if err == nil && d > 0 {
@@ -107,6 +153,16 @@ func (p *player) more(at time.Duration, s *Stream) bool {
 	s.in.concealed.Add(int64(d))
 	return true
 }
+
+// rest begins a pause that the sender makes: its noise fills it until sound comes
+// again, which then waits as the first of a talk spurt does.
+func (p *player) rest() {
+	p.resting, p.silent, p.hidden, p.owed = true, false, 0, 0
+	p.resume = 0
+}
+
+// none is an empty frame that is not nil.
+var none [0]byte
 
 // settle passes over lost packets whose time was concealed before it was known
 // that they were lost, so that a burst adds nothing to the delay. The last one is
@@ -164,7 +220,7 @@ func (p *player) spend(effort int) {
 func (p *player) pause() {
 	p.coder.Drop()
 	p.jitter.reset()
-	p.silent, p.hidden, p.owed = true, 0, 0
+	p.silent, p.resting, p.hidden, p.owed = true, false, 0, 0
 }
 
 // drums play what is recoded, one goroutine a processor, so that the loops that

@@ -67,13 +67,19 @@ func (w *timed) transmit(h *rtp.Header, raw []byte) error {
 
 // carry plays arrivals through a path from A-law to mu-law, in virtual time.
 func carry(all []arrival) ([]played, Stats) {
+	return carryFrom([]sdp.Format{codec("PCMA")}, &Agreed{Send: codec("PCMU")}, all)
+}
+
+// carryFrom plays arrivals of these formats to whoever agreed on that.
+func carryFrom(from []sdp.Format, to *Agreed, all []arrival) ([]played, Stats) {
 	src := newStream(nil, "rtp", nil)
-	src.settle(&Agreed{Send: codec("PCMA"), Receive: []sdp.Format{codec("PCMA")}, Direction: sdp.SendRecv})
+	src.settle(&Agreed{Send: from[0], Receive: from, Direction: sdp.SendRecv})
 	dst := newStream(nil, "rtp", nil)
 	w := new(timed)
 	var below transmitter = w
 	dst.below.Store(&below)
-	dst.settle(&Agreed{Send: codec("PCMU"), Receive: []sdp.Format{codec("PCMU")}, Direction: sdp.SendRecv, PTime: 20 * time.Millisecond})
+	to.Receive, to.Direction, to.PTime = []sdp.Format{to.Send}, sdp.SendRecv, 20*time.Millisecond
+	dst.settle(to)
 	p := NewPath(src, dst)
 	p.now = func() time.Duration { return w.at }
 	src.Forward(p)
@@ -206,6 +212,26 @@ func TestLossIsMadeUpAndNothingElse(t *testing.T) {
 	}
 	if c := click(listened(got)); c > 2*smooth {
 		t.Errorf("a step of %d", c)
+	}
+}
+
+func TestABurstAddsNothingToTheDelay(t *testing.T) {
+	var all []arrival
+	missing := 0
+	for n, a := range talker(t, 3000) {
+		if n > 50 && n < 2900 && n%50 < 5 { // 100 ms of each second
+			missing++
+			continue
+		}
+		all = append(all, a)
+	}
+	got, s := carry(all)
+	continuous(t, got)
+	if want := time.Duration(missing) * 20 * time.Millisecond; s.Concealed < want*9/10 || s.Concealed > want*11/10+giveUp {
+		t.Errorf("%v were lost, %v made up", want, s.Concealed)
+	}
+	if d := lag(all, got); d > 60*time.Millisecond {
+		t.Errorf("after a minute of bursts sound takes %v", d)
 	}
 }
 

@@ -43,6 +43,7 @@ type Sink interface{ WriteRTP(*Packet) }
 type Agreed struct {
 	Send      sdp.Format   // the codec we send, with the peer's payload type
 	Events    []sdp.Format // the telephone-events we may send, with the peer's payload types
+	Noise     sdp.Format   // the comfort noise we may send; no name: none
 	Receive   []sdp.Format // all that we may get, with our payload types
 	Direction sdp.Direction
 	PTime     time.Duration // of what we send; 0: 20 ms

@@ -14,7 +14,8 @@ var ErrNothingInCommon = errors.New("sdp: no media format in common")
 // per kind, the formats in this end's order of preference. Each offered slot
 // keeps its place; a slot of a kind that able lacks, a second slot of a kind,
 // and one without a common format are refused. Payload types are the offer's.
-// One codec is chosen per slot, with every telephone-event that fits it.
+// One codec is chosen per slot, with every telephone-event and the comfort noise
+// that fit it.
 //
 // want gives the directions this end asks for, slot by slot; slots beyond its
 // end are sendrecv.
@@ -57,7 +58,7 @@ func Answer(offer Session, able map[Kind][]Format, want Session) (Session, error
 func choose(offered, local []Format) []Format {
 	var out []Format
 	for _, l := range local {
-		if l.IsEvent() {
+		if l.IsEvent() || l.IsNoise() {
 			continue
 		}
 		i := slices.IndexFunc(offered, l.Same)
@@ -75,6 +76,9 @@ func choose(offered, local []Format) []Format {
 		return nil
 	}
 	for _, o := range offered {
+		if o.IsNoise() && slices.ContainsFunc(local, o.Same) && o.Clock == out[0].Clock {
+			out = append(out, o)
+		}
 		if o.IsEvent() && slices.ContainsFunc(local, o.Same) && (o.Clock == out[0].Clock || o.Clock == 8000) {
 			o.Params = "0-16"
 			out = append(out, o)
@@ -88,7 +92,7 @@ func choose(offered, local []Format) []Format {
 func Prefer(formats []Format, names []string) []Format {
 	out := slices.Clone(formats)
 	rank := func(f Format) int {
-		if f.IsEvent() {
+		if f.IsEvent() || f.IsNoise() {
 			return len(names) + 1
 		}
 		for i, n := range names {

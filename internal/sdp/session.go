@@ -89,6 +89,12 @@ func (f Format) Same(o Format) bool {
 // IsEvent reports whether f carries telephone-events rather than sound.
 func (f Format) IsEvent() bool { return strings.EqualFold(f.Name, TelephoneEvent) }
 
+// ComfortNoise is the encoding name of RFC 3389.
+const ComfortNoise = "CN"
+
+// IsNoise reports whether f describes comfort noise rather than carrying sound.
+func (f Format) IsNoise() bool { return strings.EqualFold(f.Name, ComfortNoise) }
+
 // Media is one slot of a session.
 type Media struct {
 	Kind      Kind
@@ -119,7 +125,7 @@ func (m Media) Event(clock int) (Format, bool) {
 // end sends.
 func (m Media) Codec() (Format, bool) {
 	for _, f := range m.Formats {
-		if !f.IsEvent() && !strings.EqualFold(f.Name, "CN") {
+		if !f.IsEvent() && !f.IsNoise() {
 			return f, true
 		}
 	}

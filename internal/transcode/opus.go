@@ -1,6 +1,8 @@
 package transcode
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sipbridge/sipbridge/internal/sdp"
@@ -47,6 +49,17 @@ func newOpusEncoder(rate int) (Encoder, error) {
 }
 
 func (o opusEncoder) Encode(dst []byte, pcm []int16) (int, error) { return o.e.Encode(pcm, dst) }
+
+// opusPause is the size up to which a packet holds no sound: it need not be sent.
+const opusPause = 2
+
+// MayPause heeds the peer's usedtx (RFC 7587 §6.1).
+func (o opusEncoder) MayPause(to sdp.Format) error {
+	return o.e.SetDTX(slices.ContainsFunc(strings.Split(to.Params, ";"), func(p string) bool { return strings.TrimSpace(p) == "usedtx=1" }))
+}
+
+// Pauses reports whether a packet need not be sent.
+func (o opusEncoder) Pauses(frame []byte) bool { return len(frame) <= opusPause }
 
 // Spend sets libopus' effort.
 func (o opusEncoder) Spend(effort int) error { return o.e.SetComplexity(effort) }

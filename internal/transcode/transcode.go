@@ -7,6 +7,7 @@
 package transcode
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -83,6 +84,8 @@ type Transcoder struct {
 	enc      Encoder
 	hide     *concealer // nil where the decoder hides losses itself
 	answer   answerTone
+	pausing  bool   // the encoder has nothing to send
+	noise    *noise // what the peer described; nil: nothing
 	inRate   int
 	outRate  int
 	up       *upsampler
@@ -123,6 +126,11 @@ func New(from, to sdp.Format, packet time.Duration) (*Transcoder, error) {
 	}
 	if t.enc, err = b.NewEncoder(t.outRate); err != nil {
 		return nil, fmt.Errorf("transcode: %s encoder: %w", b.Name, err)
+	}
+	if p, ok := t.enc.(pauser); ok {
+		if err := p.MayPause(to); err != nil {
+			return nil, fmt.Errorf("transcode: %s encoder: %w", b.Name, err)
+		}
 	}
 	if _, ok := t.dec.(Concealer); !ok {
 		t.hide = newConcealer(t.inRate)
@@ -217,6 +225,54 @@ func (t *Transcoder) Conceal(lost time.Duration, next []byte) error {
 	return nil
 }
 
+// pauser is an encoder that sends nothing while nothing is said, if the peer likes
+// that.
+type pauser interface {
+	MayPause(to sdp.Format) error
+	Pauses(frame []byte) bool
+}
+
+// Pause reports whether a payload says that its sender pauses (RFC 7587 §3.1.3).
+func (t *Transcoder) Pause(payload []byte) bool {
+	return t.hide == nil && len(payload) > 0 && len(payload) <= opusPause
+}
+
+// Calm takes a comfort noise payload (RFC 3389): Noise sounds like it from now on.
+// An empty one is an error.
+func (t *Transcoder) Calm(payload []byte) error {
+	if len(payload) == 0 {
+		return errors.New("transcode: empty comfort noise")
+	}
+	if t.noise == nil {
+		t.noise = &noise{state: 1}
+	}
+	t.noise.describe(payload)
+	return nil
+}
+
+// Noise fills a pause that the sender makes by sending nothing: with the noise it
+// described, else with its codec's own.
+func (t *Transcoder) Noise(d time.Duration) error {
+	if t.noise == nil || t.answer.heard {
+		return t.Conceal(d, nil)
+	}
+	pcm := t.pcm[:min(int(d*time.Duration(t.inRate)/time.Second), maxSamples)]
+	t.noise.fill(pcm)
+	t.keep(pcm)
+	return nil
+}
+
+// Quiet describes the next frame as comfort noise instead of encoding it; nil if
+// none is whole. It is good until the next call.
+func (t *Transcoder) Quiet() []byte {
+	if t.n < t.frame {
+		return nil
+	}
+	t.out[0] = loudness(t.pending[:t.frame])
+	t.n = copy(t.pending[:], t.pending[t.frame:t.n])
+	return t.out[:NoiseSize]
+}
+
 // keep adds samples to what waits for the next frame.
 func (t *Transcoder) keep(pcm []int16) {
 	switch {
@@ -231,8 +287,8 @@ func (t *Transcoder) keep(pcm []int16) {
 	t.n += copy(t.pending[t.n:], pcm)
 }
 
-// Frame encodes the next frame; nil if none is whole. It is good until the next
-// call.
+// Frame encodes the next frame; nil if none is whole, and empty if the encoder
+// pauses. It is good until the next call.
 func (t *Transcoder) Frame() ([]byte, error) {
 	if t.n < t.frame {
 		return nil, nil
@@ -241,6 +297,13 @@ func (t *Transcoder) Frame() ([]byte, error) {
 	t.n = copy(t.pending[:], t.pending[t.frame:t.n])
 	if err != nil {
 		return nil, fmt.Errorf("transcode: encode %s: %w", t.to.Name, err)
+	}
+	if p, ok := t.enc.(pauser); ok {
+		pauses := p.Pauses(t.out[:k])
+		if pauses && t.pausing {
+			k = 0 // the first one tells the far end that a pause begins
+		}
+		t.pausing = pauses
 	}
 	return t.out[:k], nil
 }

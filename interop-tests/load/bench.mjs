@@ -38,13 +38,24 @@ const engines = {
   },
 };
 
+/** The generator, on the second core. */
+const generate = (cell, ...more) => track(spawn('taskset', ['-c', '1', binary, 'load', 'calls', '--calls', String(cell.calls), '--codec', cell.codec, '--srtp', cell.srtp, ...more],
+  { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, GOMAXPROCS: '1', SIPBRIDGE_ADMIN_TOKEN: token } }));
+
+/** What it said at its end. */
+async function said(load) {
+  await load.over;
+  const line = load.output.split('\n').find((l) => l.startsWith('{'));
+  if (!line) throw new Error(`the generator died: ${load.output.slice(0, 2000)}`);
+  return JSON.parse(line);
+}
+
 /** One turn of one cell with one engine. */
 async function run(name, cell) {
   const engine = await engines[name](cell);
   execFileSync('taskset', ['-a', '-cp', '0', String(engine.pid)]);
   const idle = rss(engine.pid);
-  const load = track(spawn('taskset', ['-c', '1', binary, 'load', 'calls', '--calls', String(cell.calls), '--codec', cell.codec, '--srtp', cell.srtp,
-    '--talk', `${seconds + 3}s`, ...engine.args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, GOMAXPROCS: '1', SIPBRIDGE_ADMIN_TOKEN: token } }));
+  const load = generate(cell, '--talk', `${seconds + 3}s`, ...engine.args);
   await until(() => load.output.includes('up'), () => load.output, 120000);
   await sleep(2000);
   const from = cpu(engine.pid), generator = cpu(load.pid), at = Date.now();
@@ -53,13 +64,26 @@ async function run(name, cell) {
   const spent = cpu(engine.pid) - from, busy = (cpu(load.pid) - generator) / span / 1000;
   const memory = rss(engine.pid) - idle;
   const goroutines = await engine.goroutines();
-  await load.over;
-  const line = load.output.split('\n').find((l) => l.startsWith('{'));
-  if (!line) throw new Error(`${name}: the generator died: ${load.output.slice(0, 2000)}`);
+  const result = await said(load);
   await engine.stop();
-  const result = JSON.parse(line);
   if (result.Failed) console.log(`${name}, ${cell.name}: ${result.Failed} calls failed: ${load.output.slice(0, 300)}`);
   return { cpu: spent / span / cell.calls, memory, goroutines: goroutines / cell.calls, busy, ...result };
+}
+
+/** More calls than a core holds. */
+async function flood() {
+  const cell = { codec: 'opus', srtp: 'gcm', calls: 1200, rate: 20 };
+  const engine = await engines.sipbridge(cell);
+  execFileSync('taskset', ['-a', '-cp', '0', String(engine.pid)]);
+  const load = generate(cell, '--rate', String(cell.rate), '--talk', `${seconds}s`);
+  await until(() => load.output.includes('up'), () => load.output, 120000);
+  const from = cpu(load.pid), at = Date.now();
+  await sleep((seconds - 2) * 1000);
+  const busy = (cpu(load.pid) - from) / (Date.now() - at);
+  const r = { ...cell, busy, ...await said(load) };
+  await engine.stop();
+  console.log(`overload: ${JSON.stringify(r)}`);
+  return r;
 }
 
 // ---- the cells ----
@@ -76,7 +100,9 @@ const cells = [
 
 makeHospital();
 const rows = [];
+let overload;
 try {
+  overload = await flood();
   for (const cell of cells) {
     const seen = { sipbridge: [], rtpengine: [] };
     for (let turn = 0; turn < cell.turns; turn++) {
@@ -90,7 +116,7 @@ try {
     for (const [name, list] of Object.entries(seen)) {
       if (!list.length) continue;
       const row = { ...cell, engine: name };
-      for (const k of ['cpu', 'memory', 'goroutines', 'busy', 'MedianMS', 'P95MS', 'Latency50', 'Latency99', 'LostToWeb']) row[k] = median(list.map((r) => r[k]));
+      for (const k of ['cpu', 'memory', 'goroutines', 'busy', 'MedianMS', 'P95MS', 'Sound50', 'Sound95', 'Latency50', 'Latency99', 'LostToWeb']) row[k] = median(list.map((r) => r[k]));
       row.ratios = name === 'sipbridge' && cell.peer ? list.map((r, i) => r.cpu / seen.rtpengine[i].cpu) : [];
       rows.push(row);
     }
@@ -112,6 +138,11 @@ const result = {
   memory_kib_per_call_rtpengine: slope('rtpengine'),
   invite_to_200_ms_median: of('gcm200').MedianMS,
   invite_to_200_ms_p95: of('gcm200').P95MS,
+  answer_to_sound_ms_median: of('gcm200').Sound50,
+  answer_to_sound_ms_p95: of('gcm200').Sound95,
+  overload_kept: overload.Calls - overload.Refused - overload.Failed,
+  overload_lost: overload.LostToWeb,
+  overload_refusal_ms_p99: overload.Refused99,
   added_latency_ms_median: of('gcm200').Latency50,
   added_latency_ms_p99: of('gcm200').Latency99,
   growth_500_vs_200: of('gcm500').cpu / of('gcm200').cpu,
@@ -119,7 +150,7 @@ const result = {
 const root = new URL('../../', import.meta.url);
 writeFileSync(new URL('bench.json', root), `${JSON.stringify(result, null, 1)}\n`);
 writeFileSync(new URL('docs/performance.svg', root), picture(rows));
-writeFileSync(new URL('docs/performance.md', root), document(rows, result, { turns, seconds, processor: cpus()[0].model, cores: cpus().length }));
+writeFileSync(new URL('docs/performance.md', root), document(rows, result, overload, { turns, seconds, processor: cpus()[0].model, cores: cpus().length }));
 const page = new URL('README.md', root);
 writeFileSync(page, readme(readFileSync(page, 'utf8'), rows, result));
 console.log(JSON.stringify(result, null, 1));

@@ -41,10 +41,10 @@ is two control commands.`;
 }
 
 /** docs/performance.md. */
-export function document(rows, result, machine) {
+export function document(rows, result, overload, machine) {
   const spread = (list) => (list.length > 1 ? ` (${Math.min(...list).toFixed(2)} to ${Math.max(...list).toFixed(2)})` : '');
   const table = rows.map((r) => `| ${r.engine} | ${r.name} | ${r.calls} | ${r.turns} | ${r.cpu.toFixed(2)} | ${(r.memory / r.calls).toFixed(0)} | ${r.goroutines ? r.goroutines.toFixed(0) : '-'} | `
-    + `${r.MedianMS.toFixed(1)} / ${r.P95MS.toFixed(1)} | ${r.Latency50 ? `${r.Latency50.toFixed(2)} / ${r.Latency99.toFixed(2)}` : '-'} | ${(100 * r.LostToWeb).toFixed(2)} % | ${(100 * r.busy).toFixed(0)} % |`);
+    + `${r.MedianMS.toFixed(1)} / ${r.P95MS.toFixed(1)} | ${r.Sound50.toFixed(0)} / ${r.Sound95.toFixed(0)} | ${r.Latency50 ? `${r.Latency50.toFixed(2)} / ${r.Latency99.toFixed(2)}` : '-'} | ${(100 * r.LostToWeb).toFixed(2)} % | ${(100 * r.busy).toFixed(0)} % |`);
   const of = (key) => rows.find((r) => r.key === key && r.engine === 'sipbridge');
   return `# Performance
 
@@ -56,8 +56,8 @@ Processor time is that of every thread over ${machine.seconds} s with all calls 
 rtpengine is Debian's, in user space with one thread, driven by its control protocol with the same streams;
 it speaks no SIP, so its set-up is two control commands. Memory is resident memory above an idle process.
 
-| | sound | calls | turns | CPU ms a call-second | KiB a call | goroutines a call | set-up median / 95th, ms | latency median / 99th, ms | lost | generator busy |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| | sound | calls | turns | CPU ms a call-second | KiB a call | goroutines a call | set-up median / 95th, ms | answer to sound both ways median / 95th, ms | latency median / 99th, ms | lost | generator busy |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ${table.join('\n')}
 
 ![Processor time a call over simultaneous calls](performance.svg)
@@ -77,6 +77,12 @@ Memory from 50 to 200 calls: ${result.memory_kib_per_call.toFixed(0)} KiB a call
 Processor time a call at 500 calls over that at 200: ${result.growth_500_vs_200.toFixed(2)}. From it follow ${result.passthrough_calls_per_core.toFixed(0)} untouched and ${result.opus_calls_per_core.toFixed(0)}
 transcoded calls a core: that is division, not a run.
 
+## More than a core holds
+
+Offered ${overload.rate} transcoded calls a second for a minute, one core kept ${overload.Calls - overload.Refused - overload.Failed} of ${overload.Calls} and refused ${overload.Refused} with 503 and Retry-After,
+99 of 100 within ${overload.Refused99.toFixed(0)} ms; ${overload.Failed} failed otherwise. Those kept lost ${(100 * overload.LostToWeb).toFixed(2)} % of their packets, from a second after
+each answer to the end (generator ${(100 * overload.busy).toFixed(0)} % busy).
+
 ## Where the time goes
 
 A packet costs a receive and a send, which the kernel bills at four fifths of it. What was taken away:
@@ -89,7 +95,7 @@ A packet costs a receive and a send, which the kernel bills at four fifths of it
   for each (decision 007). That is the median latency above: a tenth of a 20 ms packet, for a quarter of the
   processor time.
 
-"Lost" is mostly what was sent before ICE and DTLS were through. Unmeasured: two gateway cores, and more calls
+"Lost" counts from a second after each call's answer. Unmeasured: two gateway cores, and more calls
 than the generator's one core can play (see its last column).
 `;
 }
