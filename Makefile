@@ -45,6 +45,7 @@ check: build-tools
 	go mod tidy -diff
 	$(MAKE) lint
 	go test -race ./...
+	node scripts/switched-off.mjs
 	$(MAKE) fuzz
 
 # .golangci.yml names the linters, go vet among them, and why.

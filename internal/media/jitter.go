@@ -12,7 +12,7 @@ const (
 	mostDelay  = 300 * time.Millisecond
 	grain      = 10 * time.Millisecond // the histogram's step
 	grains     = int(mostDelay / grain)
-	covered    = 0.97  // share of packets that come within the delay
+	covered    = 0.99  // share of packets that come within the delay
 	forgetting = 0.995 // per packet: about four seconds of them count
 )
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 
 	"github.com/sipbridge/sipbridge/internal/sdp"
@@ -210,8 +211,14 @@ func TestLossIsMadeUpAndNothingElse(t *testing.T) {
 	if want := time.Duration(missing) * 20 * time.Millisecond; s.Concealed < want*9/10 || s.Concealed > want*12/10+giveUp {
 		t.Errorf("%v were lost, %v made up", want, s.Concealed)
 	}
-	if c := click(listened(got)); c > 2*smooth {
+	pcm := listened(got)
+	if c := click(pcm); c > 2*smooth {
 		t.Errorf("a step of %d", c)
+	}
+	for at := 8000; at+160 < len(pcm)-16000; at += 160 {
+		if l := level(pcm[at : at+160]); l > 30 {
+			t.Fatalf("20 ms are %.0f dB below the overload point where the talker is never silent", l)
+		}
 	}
 }
 
@@ -333,5 +340,73 @@ func TestThePacketTimeMayChange(t *testing.T) {
 	}
 	if c := click(listened(got)); c > smooth {
 		t.Errorf("a step of %d", c)
+	}
+}
+
+// A packet that is lost is made up for as long as it lasts.
+func TestALongPacketsLossIsMadeUpWhole(t *testing.T) {
+	all := talker(t, 1000)
+	var out []arrival
+	missing := 0
+	for i := 0; i < len(all); i += 2 {
+		a := all[i]
+		a.pkt.Seq = uint16(i / 2)
+		a.pkt.Raw = append(append([]byte(nil), a.pkt.Raw...), all[i+1].pkt.Raw[Headroom:]...)
+		if i%50 == 20 {
+			missing++
+			continue
+		}
+		out = append(out, a)
+	}
+	_, s := carry(out)
+	if want := time.Duration(missing) * 40 * time.Millisecond; s.Concealed < want*9/10 || s.Concealed > want*11/10+giveUp {
+		t.Errorf("%v were lost, %v made up", want, s.Concealed)
+	}
+}
+
+// What the far end reports lost makes Opus repeat itself, and take the room for it.
+func TestTheEncoderHearsOfLoss(t *testing.T) {
+	size := func(loss uint8) (n int) {
+		src := plainStream("PCMA")
+		dst := plainStream("opus")
+		w := new(timed)
+		var below transmitter = w
+		dst.below.Store(&below)
+		p := NewPath(src, dst)
+		p.now = func() time.Duration { return w.at }
+		src.Forward(p)
+		dst.hear([]rtcp.Packet{&rtcp.ReceiverReport{Reports: []rtcp.ReceptionReport{{SSRC: dst.ssrc.Load(), FractionLost: loss}}}})
+		for _, a := range talker(t, 200) {
+			w.at = a.at
+			src.receive(&a.pkt)
+			p.play(a.at + beat)
+		}
+		for _, g := range w.got {
+			n += len(g.payload)
+		}
+		return n
+	}
+	if quiet, repeating := size(0), size(50); repeating < quiet*11/10 {
+		t.Errorf("%d octets without loss, %d where a fifth is lost", quiet, repeating)
+	}
+}
+
+func TestSoundWaitsForItsRepairWherePacketsAreLost(t *testing.T) {
+	for name, repeats := range map[string]bool{"opus": true, "PCMA": false} {
+		coder, err := transcode.New(codec(name), codec("PCMU"), 20*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPlayer(coder, codec(name).Clock)
+		before := p.delay()
+		for n := range 100 {
+			if n%10 != 5 {
+				p.jitter.put(&Packet{Seq: uint16(n), TS: uint32(n) * uint32(coder.Ticks()), Raw: make([]byte, Headroom+1)}, false, time.Duration(n)*20*time.Millisecond)
+			}
+			p.jitter.fetch(time.Duration(n) * 20 * time.Millisecond)
+		}
+		if waits := p.delay() >= before+20*time.Millisecond; waits != repeats {
+			t.Errorf("%s: %v before packets were lost, %v after", name, before, p.delay())
+		}
 	}
 }

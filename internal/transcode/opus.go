@@ -32,9 +32,9 @@ func newOpusEncoder(rate int) (Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	bitrate := 16_000
+	bitrate := 24_000 // from here on more is not understood better
 	if rate > 8000 {
-		bitrate = 24_000
+		bitrate = 32_000
 	}
 	for _, set := range []func() error{
 		func() error { return e.SetComplexity(OpusComplexity) },
@@ -70,7 +70,7 @@ func (o opusEncoder) Expect(loss float64) error {
 	percent := int(min(max(loss, 0), 1)*100 + 0.5)
 	rate := o.rate
 	if percent > 0 {
-		rate = rate * 3 / 2
+		rate = rate * 4 / 3
 	}
 	if err := o.e.SetBitrate(rate); err != nil {
 		return err
