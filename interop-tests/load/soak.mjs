@@ -20,11 +20,14 @@ try {
     if (!line) throw new Error(load.output);
     return JSON.parse(line);
   };
-  await round('opus'); // what is made once is made
-  await sleep(settle);
-  const begin = await gateway.holds();
-  let calls = 0, lost = 0;
+  // What is made once is made, and the bus's caches, which have a bound, are full.
+  const warm = Date.now() + (end - Date.now()) / 4;
+  let begin, calls = 0, lost = 0;
   for (let n = 1; Date.now() < end; n++) {
+    if (!begin && Date.now() > warm) {
+      await sleep(settle);
+      begin = await gateway.holds();
+    }
     const codec = n % 2 ? 'PCMU' : 'opus';
     const r = await round(codec);
     calls += r.Calls;
@@ -34,7 +37,7 @@ try {
   }
   await sleep(settle);
   const left = await gateway.holds();
-  console.log(`${calls} calls, ${lost} failed\n| | at the beginning | at the end |\n| --- | --- | --- |`);
+  console.log(`${calls} calls, ${lost} failed\n| | after a quarter of the time | at the end |\n| --- | --- | --- |`);
   for (const k of Object.keys(begin)) console.log(`| ${k} | ${begin[k]} | ${left[k]} |`);
   failed = lost > 0 || left.ports > 0 || left.dialogs > 0 || left.goroutines > begin.goroutines + 3 || left.fds > begin.fds + 3 || left.heap > begin.heap + (2 << 20);
   console.log(failed ? 'something was left behind' : 'nothing was left behind');
