@@ -32,6 +32,7 @@ const features = [
   ['Opus pauses for who likes it', 'internal/transcode/opus.go', 'strings.TrimSpace(p) == "usedtx=1"', 'false', 'TestAPauseOfOpus'],
   ['keys are heard in the sound', 'internal/media/tones.go', 't.detector.Hear(t.pcm[:n], t.pressed)', 't.detector.Hear(t.pcm[:n], func(dtmf.Digit) {})', 'TestAKeyPressed'],
   ['a key that is heard is muted', 'internal/media/tones.go', 'if t.detector.Suspects() {', 'if false {', 'TestAKeyPressed'],
+  ['a key out of tune is none', 'internal/transcode/dtmf/tones.go', 'if d.inTune(0) && d.inTune(1) {', 'if true {', 'TestAKeyOutOfTune'],
   ['keys are sung', 'internal/media/tones.go', 'key.Fill(pcm)', '_ = key', 'TestAKeyPressed|TestKeysInTheSound'],
   ['tones are not listened for once events come', 'internal/media/stream.go', 'case k.law != nil && !s.hadEvent:', 'case k.law != nil:', 'TestTonesAreNot'],
   ['a fax is left alone', 'internal/transcode/fax.go', 'a.heard = a.hits >= answerHits', '', 'TestAfterAFax'],
@@ -47,7 +48,7 @@ for (const [name, file, from, to, tests] of features) {
   const altered = join(dir, 'altered.go'), overlay = join(dir, 'overlay.json');
   writeFileSync(altered, text.replace(from, () => to));
   writeFileSync(overlay, JSON.stringify({ Replace: { [join(root, file)]: altered } }));
-  const r = spawnSync('go', ['test', '-overlay', overlay, '-run', `^(${tests})`, './internal/media', './internal/transcode'], { cwd: root, encoding: 'utf8' });
+  const r = spawnSync('go', ['test', '-overlay', overlay, '-run', `^(${tests})`, './internal/media', './internal/transcode/...'], { cwd: root, encoding: 'utf8' });
   const noticed = [...r.stdout.matchAll(/^--- FAIL: (\w+)/gm)].map((m) => m[1]);
   if (!noticed.length) unnoticed++;
   if (/build failed|setup failed/.test(r.stdout)) console.log(`${name}: the altered code does not build: ${r.stderr}`);

@@ -2,6 +2,7 @@ package dtmf
 
 import (
 	"math"
+	"math/cmplx"
 	"time"
 )
 
@@ -52,6 +53,10 @@ const outOf = 8
 // of amplitudes: a key sounds as it began, a voice does not.
 const steady = 1.4
 
+// offKey is how far a tone may be from its frequency: keys within 1.5 % must be
+// heard, beyond 3.5 % they must not (ITU-T Q.24).
+const offKey = 0.025
+
 // The limits of a detection. Levels are of linear 16-bit samples.
 const (
 	faintest    = 350  // amplitude of one tone: -36 dBm0
@@ -70,6 +75,9 @@ type Detector struct {
 
 	levels   [2]float64 // of the row and the column in this block
 	before   [2]float64 // and in the one before
+	phase    [2]complex128
+	wasPhase [2]complex128
+	tuned    [2]float64 // their frequencies as they should be, radians a sample
 	loud     [3]float64 // energy of this block and of the two before
 	hits     int        // blocks in a row with the same key
 	sure     int        // how many it takes
@@ -80,14 +88,20 @@ type Detector struct {
 }
 
 // resonator measures one frequency (Goertzel).
-type resonator struct{ coefficient, s1, s2 float64 }
+type resonator struct{ omega, coefficient, s1, s2 float64 }
+
+// phase is the tone's at the end of the block.
+func (r *resonator) phase() complex128 {
+	return complex(r.s1-r.s2*math.Cos(r.omega), r.s2*math.Sin(r.omega))
+}
 
 // NewDetector makes a detector.
 func NewDetector() *Detector {
 	d := new(Detector)
 	for i := range 4 {
 		for k, hz := range []float64{rows[i], columns[i], 2 * columns[i]} {
-			d.bank[4*k+i].coefficient = 2 * math.Cos(2*math.Pi*hz/8000)
+			omega := 2 * math.Pi * hz / 8000
+			d.bank[4*k+i].omega, d.bank[4*k+i].coefficient = omega, 2*math.Cos(omega)
 		}
 	}
 	return d
@@ -121,7 +135,9 @@ func (d *Detector) step(k Digit) Digit {
 	case k == 0:
 		d.hits = 0
 	case k == d.last && alike(d.levels[0], d.before[0]) && alike(d.levels[1], d.before[1]):
-		d.hits++
+		if d.inTune(0) && d.inTune(1) {
+			d.hits++
+		}
 	default:
 		// A key comes out of the quiet. In the midst of a voice, two harmonics of which
 		// can sound like one, it takes longer to be sure.
@@ -130,7 +146,7 @@ func (d *Detector) step(k Digit) Digit {
 			d.sure = 4
 		}
 	}
-	d.last, d.before = k, d.levels
+	d.last, d.before, d.wasPhase = k, d.levels, d.phase
 	d.suspects = k != 0 || d.key != 0
 	switch {
 	case d.key != 0 && k == d.key:
@@ -147,13 +163,21 @@ func (d *Detector) step(k Digit) Digit {
 	return 0
 }
 
+// inTune tells a tone's frequency from how its phase went on since the block before.
+func (d *Detector) inTune(tone int) bool {
+	went := cmplx.Phase(d.phase[tone] * cmplx.Conj(d.wasPhase[tone]) * cmplx.Rect(1, -d.tuned[tone]*block))
+	return math.Abs(went) < offKey*d.tuned[tone]*block
+}
+
 func alike(a, b float64) bool { return a < b*steady && b < a*steady }
 
 // decide looks at one block, and begins the next.
 func (d *Detector) decide() Digit {
 	var level [12]float64 // amplitudes
+	var phase [12]complex128
 	for i := range d.bank {
 		r := &d.bank[i]
+		phase[i] = r.phase()
 		level[i] = math.Sqrt(max(r.s1*r.s1+r.s2*r.s2-r.coefficient*r.s1*r.s2, 0)) * 2 / block
 		r.s1, r.s2 = 0, 0
 	}
@@ -164,6 +188,8 @@ func (d *Detector) decide() Digit {
 	column, ok2 := strongest(level[4:8])
 	r, c := level[row], level[4+column]
 	d.levels = [2]float64{r, c}
+	d.phase = [2]complex128{phase[row], phase[4+column]}
+	d.tuned = [2]float64{d.bank[row].omega, d.bank[4+column].omega}
 	switch {
 	case !ok1, !ok2, r < faintest, c < faintest, c > r*normalTwist, r > c*reverse,
 		(r*r+c*c)*block/2 < share*energy,

@@ -82,6 +82,18 @@ func TestWhatIsNoKeyIsNotHeard(t *testing.T) {
 	}
 }
 
+func TestAKeyOutOfTuneIsNotHeard(t *testing.T) {
+	for i := range len(Digits) {
+		for _, bend := range []float64{0.95, 0.965, 1.035, 1.05} {
+			for offset := 0; offset < block; offset += 17 {
+				if got := detect(press(Digit(Digits[i]), 100, bend, 1, 1, offset)); got != "" {
+					t.Errorf("%c, %.1f %% off: %q", Digits[i], (bend-1)*100, got)
+				}
+			}
+		}
+	}
+}
+
 func TestTheSameKeyTwiceIsTwoPresses(t *testing.T) {
 	var pcm []int16
 	for range 3 {

@@ -1,0 +1,149 @@
+package media
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	pionturn "github.com/pion/turn/v5"
+	"github.com/pion/webrtc/v4"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
+)
+
+// After an ICE restart (RFC 8839 §4.4.1.1.1) the sound follows the browser to its
+// new address, under the same keys.
+func TestSoundFollowsAnICERestart(t *testing.T) {
+	_, w, b := joined(t, offering)
+	crosses(t, w, b, 10)
+	s := w.peer.sound.Load()
+	before := s.way.Load().to
+	d, err := b.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: true})
+	if _, err := w.SetOffer(b.describe(t, d, err)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := w.Answer(t.Context(), sdp.Session{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: string(answer)}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); s.way.Load().to == before; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the sound still goes to %v", before)
+		}
+	}
+	crosses(t, w, b, 20)
+	if w.peer.sound.Load() != s {
+		t.Error("the keys are others")
+	}
+}
+
+// Where ICE chose a path that is not on the browsers' port, sound goes through the
+// PeerConnection.
+func TestSoundGoesThroughThePeerConnectionOverTCP(t *testing.T) {
+	all := browsers(t)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := webrtc.NewICETCPMux(quiet().NewLogger("tcp"), l, 8)
+	t.Cleanup(func() { mux.Close() })
+	all.settings.SetICETCPMux(mux)
+	all.settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeTCP4})
+	w, err := all.NewWebRTC()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	b := newBrowser(t, func(se *webrtc.SettingEngine) {
+		se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeTCP4}) // UDP is blocked
+	})
+	connected := trickle(w, b)
+	offering(t, w, b)
+	<-connected
+	if w.peer.sound.Load() != nil || all.Through.Load() != 1 {
+		t.Fatal("it goes beside")
+	}
+	crosses(t, w, b, 20)
+}
+
+// A browser behind a TURN server costs no more than any other: its relay is an
+// address like all.
+func TestSoundGoesBesideToARelay(t *testing.T) {
+	server, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay, err := pionturn.NewServer(pionturn.ServerConfig{
+		Realm: "test", LoggerFactory: quiet(),
+		AuthHandler: func(*pionturn.RequestAttributes) (string, []byte, bool) {
+			return "u", pionturn.GenerateAuthKey("u", "test", "p"), true
+		},
+		PacketConnConfigs: []pionturn.PacketConnConfig{{PacketConn: server,
+			RelayAddressGenerator: &pionturn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { relay.Close() })
+	all := browsers(t)
+	w, err := all.NewWebRTC()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	b := newBrowser(t)
+	if err := b.pc.SetConfiguration(webrtc.Configuration{ICETransportPolicy: webrtc.ICETransportPolicyRelay, ICEServers: []webrtc.ICEServer{
+		{URLs: []string{"turn:" + server.LocalAddr().String()}, Username: "u", Credential: "p"}}}); err != nil {
+		t.Fatal(err)
+	}
+	connected := trickle(w, b)
+	offering(t, w, b)
+	<-connected
+	if w.peer.sound.Load() == nil {
+		t.Fatal("it goes through")
+	}
+	if at := w.peer.sound.Load().way.Load().to; at.Port() == netip.MustParseAddrPort(server.LocalAddr().String()).Port() {
+		t.Errorf("the peer is the TURN server itself, %v", at)
+	}
+	crosses(t, w, b, 20)
+}
+
+// A data channel shares the port with the sound that goes beside it.
+func TestADataChannelWorksBesideTheSound(t *testing.T) {
+	all := browsers(t)
+	w, err := all.NewWebRTC()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	w.peer.pc.OnDataChannel(func(c *webrtc.DataChannel) {
+		c.OnMessage(func(m webrtc.DataChannelMessage) { c.SendText("heard " + string(m.Data)) })
+	})
+	b := newBrowser(t)
+	c, err := b.pc.CreateDataChannel("text", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan string, 1)
+	c.OnOpen(func() { c.SendText("hello") })
+	c.OnMessage(func(m webrtc.DataChannelMessage) { heard <- string(m.Data) })
+	connected := trickle(w, b)
+	offering(t, w, b)
+	<-connected
+	crosses(t, w, b, 20)
+	select {
+	case got := <-heard:
+		if got != "heard hello" {
+			t.Errorf("%q came back", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing came back")
+	}
+	if w.peer.sound.Load() == nil {
+		t.Error("the sound goes through")
+	}
+}
