@@ -84,10 +84,17 @@ func TestWhatIsNoKeyIsNotHeard(t *testing.T) {
 
 func TestAKeyOutOfTuneIsNotHeard(t *testing.T) {
 	for i := range len(Digits) {
-		for _, bend := range []float64{0.95, 0.965, 1.035, 1.05} {
+		for _, bend := range []float64{0.965, 1.035} {
 			for offset := 0; offset < block; offset += 17 {
-				if got := detect(press(Digit(Digits[i]), 100, bend, 1, 1, offset)); got != "" {
-					t.Errorf("%c, %.1f %% off: %q", Digits[i], (bend-1)*100, got)
+				for name, in := range map[string][2]float64{"row": {bend, 1}, "column": {1, bend}, "both": {bend, bend}} {
+					key := NewTones(Digit(Digits[i]), 8000)
+					key.row *= in[0]
+					key.column *= in[1]
+					on := make([]int16, 800)
+					key.Fill(on)
+					if got := detect(append(append(make([]int16, 400+offset), on...), make([]int16, 800)...)); got != "" {
+						t.Errorf("%c, its %s %.1f %% off: %q", Digits[i], name, (bend-1)*100, got)
+					}
 				}
 			}
 		}
