@@ -124,27 +124,41 @@ func (s *Server) address(t *trunk, req *sipmsg.Request, next sipmsg.Uri, network
 	req.PrependHeader(via)
 }
 
-// transact runs a non-INVITE transaction to its end and returns the final
-// status: 408 if none came, 503 if the request could not be sent.
-func (s *Server) transact(req *sipmsg.Request) int {
+// transact runs a non-INVITE transaction to its end, answering a challenge on the
+// way, and returns the final status: 408 if none came, 503 if the request could
+// not be sent. next numbers the requests that follow.
+func (s *Server) transact(t *trunk, req *sipmsg.Request, next func() uint32) int {
+	for n := 0; ; n++ {
+		res, status := s.exchange(req)
+		if n == tries {
+			return status
+		}
+		if req = t.authorized(req, res, next); req == nil {
+			return status
+		}
+	}
+}
+
+// exchange runs one non-INVITE transaction.
+func (s *Server) exchange(req *sipmsg.Request) (*sipmsg.Response, int) {
 	ctx, cancel := context.WithTimeout(s.ctx, 64*timeT1)
 	defer cancel()
 	tx, err := s.ua.TransactionLayer().Request(ctx, req)
 	if err != nil {
 		s.o.Log.Debug("request not sent", "method", req.Method, "error", err)
-		return 503
+		return nil, 503
 	}
 	defer tx.Terminate()
 	for {
 		select {
 		case res := <-tx.Responses():
 			if !res.IsProvisional() {
-				return res.StatusCode
+				return res, res.StatusCode
 			}
 		case <-tx.Done():
-			return 408
+			return nil, 408
 		case <-ctx.Done():
-			return 408
+			return nil, 408
 		}
 	}
 }
@@ -159,7 +173,7 @@ func (s *Server) Bury(d DialogState) {
 	d.CSeq += 100 // beyond whatever was sent after the state was written
 	bye := s.inDialog(t, sipmsg.BYE, d)
 	bye.AppendHeader(header("Reason", `SIP;cause=503;text="the gateway was restarted"`))
-	status := s.transact(bye)
+	status := s.transact(t, bye, func() uint32 { d.CSeq++; return d.CSeq })
 	s.o.Log.Info("dialog of an earlier run ended", "trunk", d.Trunk, "status", status)
 	s.o.Ledger.Close(d.CallID, d.LocalTag)
 }

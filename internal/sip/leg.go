@@ -207,7 +207,7 @@ func (l *Leg) press(i call.Info) {
 	l.mu.Unlock()
 	req.AppendHeader(header("Content-Type", dtmf.RelayType))
 	req.SetBody(dtmf.InfoBody(i.Digit, length))
-	if status := l.s.transact(req); status >= 300 {
+	if status := l.transact(req); status >= 300 {
 		l.log.Debug("INFO refused", "status", status)
 	}
 }
@@ -245,7 +245,7 @@ func (l *Leg) end(c call.Cause, tell bool) {
 		if c.Q850 > 0 {
 			bye.AppendHeader(header("Reason", "Q.850;cause="+itoa(c.Q850)+`;text="`+clean(c.Text)+`"`))
 		}
-		l.s.tx.Go(func() { l.s.transact(bye) })
+		l.s.tx.Go(func() { l.transact(bye) })
 	}
 	l.finish(c, tell)
 }

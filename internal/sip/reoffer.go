@@ -111,6 +111,14 @@ func (l *Leg) propose(want sdp.Session) int {
 	l.mu.Unlock()
 	var ack atomic.Pointer[sipmsg.Request]
 	res := l.await(req, &ack)
+	for n := 0; n < tries; n++ {
+		again := l.t.authorized(req, res, l.nextCSeq)
+		if again == nil {
+			break
+		}
+		req, seq = again, again.CSeq().SeqNo
+		res = l.await(req, &ack)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -126,7 +134,7 @@ func (l *Leg) propose(want sdp.Session) int {
 	}
 	state := l.state()
 	state.CSeq = seq
-	ack.Store(l.s.inDialog(l.t, sipmsg.ACK, state))
+	ack.Store(vouched(l.s.inDialog(l.t, sipmsg.ACK, state), req))
 	l.acknowledge(ack.Load().Clone())
 	if answer, err := l.ep.SetAnswer(res.Body()); err == nil {
 		l.want = answer

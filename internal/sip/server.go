@@ -95,6 +95,8 @@ type trunk struct {
 	addr netip.AddrPort // resolved
 	net  string         // "UDP" or "TCP"
 	from netip.Addr     // our address on the way there
+
+	secret string // the password
 }
 
 type sock struct {
@@ -154,6 +156,9 @@ func resolve(name string, t Trunk) (*trunk, error) {
 	tr := &trunk{Trunk: t, name: name, uri: u, net: "UDP"}
 	if v, _ := u.UriParams.Get("transport"); strings.EqualFold(v, "tcp") {
 		tr.net = "TCP"
+	}
+	if tr.secret, err = t.password(); err != nil {
+		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
 	port := u.Port
 	if port == 0 {

@@ -77,13 +77,44 @@ func userPart(s string) string {
 	return s
 }
 
-// dial runs the INVITE to its end: answered, refused, given up or without any
-// response (RFC 3261 §13.2, §9.1).
+// dial runs the INVITE to its end, answering a challenge on the way.
 func (l *Leg) dial() {
+	for n := 0; ; n++ {
+		res := l.try()
+		if res == nil {
+			return
+		}
+		if n == tries || !l.again(res) {
+			l.over(refusal(res))
+			return
+		}
+	}
+}
+
+// again readies the INVITE that answers a challenge, if the call still wants it.
+func (l *Leg) again(res *sipmsg.Response) bool {
+	select {
+	case <-l.giveUp:
+		return false
+	default:
+	}
+	req := l.t.authorized(l.invite, res, l.nextCSeq)
+	if req == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.invite = req
+	return true
+}
+
+// try runs one INVITE transaction: answered, refused, given up or without any
+// response (RFC 3261 §13.2, §9.1). It returns a final response that refuses.
+func (l *Leg) try() *sipmsg.Response {
 	tx, err := l.s.ua.TransactionLayer().Request(l.s.ctx, l.invite)
 	if err != nil {
 		l.over(call.Cause{Status: 503, Q850: 38, Text: "the trunk cannot be reached"})
-		return
+		return nil
 	}
 	defer func() {
 		// Not before the transaction has had its time: a late 200 must be acknowledged.
@@ -116,12 +147,12 @@ func (l *Leg) dial() {
 				l.cancel()
 			}
 		case <-limit:
-			return
+			return nil
 		case <-l.s.ctx.Done():
-			return
+			return nil
 		case <-tx.Done():
 			l.over(call.Cause{Status: 504, Q850: 102, Text: "the trunk does not answer"})
-			return
+			return nil
 		case res := <-tx.Responses():
 			switch {
 			case res.IsProvisional():
@@ -136,10 +167,9 @@ func (l *Leg) dial() {
 				l.mu.Lock()
 				ack = a
 				l.mu.Unlock()
-				return
+				return nil
 			default:
-				l.over(refusal(res))
-				return
+				return res
 			}
 		}
 	}
@@ -168,11 +198,11 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 		l.target = c.Address
 	}
 	l.routes = routeSet(res, true)
-	ack := l.s.inDialog(l.t, sipmsg.ACK, l.state())
+	ack := vouched(l.s.inDialog(l.t, sipmsg.ACK, l.state()), l.invite)
 	l.acknowledge(ack)
 	if late {
 		bye := l.request(sipmsg.BYE)
-		l.s.tx.Go(func() { l.s.transact(bye) })
+		l.s.tx.Go(func() { l.transact(bye) })
 		return ack
 	}
 	l.phase = confirmed
@@ -217,7 +247,7 @@ func (l *Leg) cancel() {
 	req.SetTransport(inv.Transport())
 	req.SetDestination(inv.Destination())
 	req.Laddr = inv.Laddr
-	l.s.tx.Go(func() { l.s.transact(req) })
+	l.s.tx.Go(func() { l.s.exchange(req) })
 }
 
 // refusal turns a final response into the cause the caller hears.
@@ -227,7 +257,7 @@ func refusal(res *sipmsg.Response) call.Cause {
 	case status < 400: // a redirection is not followed without a rule that says so
 		return call.Cause{Status: 480, Q850: 23, Text: "redirected"}
 	case status == 401 || status == 407:
-		return call.Cause{Status: 503, Q850: 57, Text: "the trunk asks for credentials"}
+		return call.Cause{Status: 503, Q850: 57, Text: "the trunk does not take our credentials, or has none"}
 	}
 	q := map[int]int{404: 1, 480: 18, 486: 17, 487: 16, 488: 88, 503: 41, 600: 17, 603: 21, 604: 1}[status]
 	if q == 0 {
