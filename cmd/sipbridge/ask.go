@@ -114,6 +114,32 @@ var callsCommand = &cli.Command{
 	},
 }
 
+var trunksCommand = &cli.Command{
+	Name: "trunks", Usage: "show the trunks, and whether they are there", Flags: adminFlags,
+	Action: func(c *cli.Context) error {
+		var trunks []admin.Trunk
+		if err := ask(c, "GET", "/api/v1/trunks", nil, &trunks); err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			return json.NewEncoder(os.Stdout).Encode(trunks)
+		}
+		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(w, "TRUNK\tADDRESS\tSTATE\tFOR\tROUND TRIP")
+		for _, t := range trunks {
+			state, trip := t.State, "-"
+			if t.RestUntil != nil {
+				state += fmt.Sprintf(", wants no calls for %v", time.Until(*t.RestUntil).Round(time.Second))
+			}
+			if t.TripMS > 0 {
+				trip = fmt.Sprintf("%.1f ms", t.TripMS)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\n", t.Name, t.Address, state, time.Since(t.Since).Round(time.Second), trip)
+		}
+		return w.Flush()
+	},
+}
+
 var hangupCommand = &cli.Command{
 	Name: "hangup", Usage: "end a call", ArgsUsage: "ID", Flags: adminFlags,
 	Action: func(c *cli.Context) error {

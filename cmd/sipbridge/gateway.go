@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -174,7 +175,7 @@ func (g *gateway) administer() error {
 	metrics := prometheus.NewRegistry()
 	g.register(metrics)
 	g.admin, err = admin.New(admin.Options{Config: g.cfg.Admin, Token: token, B2BUA: g.b2bua, Invitations: g.book, Link: g.link,
-		Decide: g.decide, Ready: g.ready, Metrics: metrics, Log: g.log})
+		Decide: g.decide, Trunks: g.trunks, Ready: g.ready, Metrics: metrics, Log: g.log})
 	if err != nil {
 		return err
 	}
@@ -219,4 +220,18 @@ func address(s string) netip.Addr {
 		return netip.Addr{}
 	}
 	return a
+}
+
+// trunks is what an administrator sees of them.
+func (g *gateway) trunks() []admin.Trunk {
+	out := []admin.Trunk{}
+	for _, t := range g.sip.Trunks() {
+		v := admin.Trunk{Name: t.Name, Address: t.Address, State: t.State, Since: t.Since, TripMS: t.RoundTrip.Seconds() * 1000}
+		if !t.RestUntil.IsZero() {
+			v.RestUntil = &t.RestUntil
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b admin.Trunk) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }

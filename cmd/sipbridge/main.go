@@ -30,7 +30,7 @@ func main() {
 	app := &cli.App{
 		Name:           "sipbridge",
 		Usage:          "a gateway between SIP telephones and browsers",
-		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand, loadCommand},
+		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand, trunksCommand, loadCommand},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return cli.Exit(err.Error(), exitUsage) },
 	}

@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/sipbridge/sipbridge/internal/sip"
 )
 
 // register puts the gateway's figures into a registry. Labels name trunks,
@@ -37,12 +39,16 @@ func (g *gateway) register(r *prometheus.Registry) {
 type totals struct{ g *gateway }
 
 var (
+	downDesc    = prometheus.NewDesc("sipbridge_trunk_down", "1 while a trunk answers no OPTIONS although it once did.", []string{"trunk"}, nil)
+	tripDesc    = prometheus.NewDesc("sipbridge_trunk_round_trip_seconds", "Of the last OPTIONS that a trunk answered.", []string{"trunk"}, nil)
 	callsDesc   = prometheus.NewDesc("sipbridge_calls_total", "Calls that came, by source.", []string{"source"}, nil)
 	endedDesc   = prometheus.NewDesc("sipbridge_calls_ended_total", "Calls that ended, by SIP status; 0: normally.", []string{"status"}, nil)
 	refusedDesc = prometheus.NewDesc("sipbridge_calls_refused_total", "Calls that were let nowhere: the policy's decision, or overload.", []string{"decision"}, nil)
 )
 
 func (t totals) Describe(c chan<- *prometheus.Desc) {
+	c <- downDesc
+	c <- tripDesc
 	c <- callsDesc
 	c <- endedDesc
 	c <- refusedDesc
@@ -52,6 +58,14 @@ func (t totals) Collect(c chan<- prometheus.Metric) {
 	n := t.g.b2bua.Counts()
 	emit := func(d *prometheus.Desc, v uint64, label string) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), label)
+	}
+	for _, t := range t.g.sip.Trunks() {
+		down := 0.0
+		if t.State == sip.Down {
+			down = 1
+		}
+		c <- prometheus.MustNewConstMetric(downDesc, prometheus.GaugeValue, down, t.Name)
+		c <- prometheus.MustNewConstMetric(tripDesc, prometheus.GaugeValue, t.RoundTrip.Seconds(), t.Name)
 	}
 	for k, v := range n.Calls {
 		emit(callsDesc, v, k)

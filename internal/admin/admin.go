@@ -49,6 +49,7 @@ type Options struct {
 	Invitations invite.Book
 	Link        func(token string) string // the address of a patient's page
 	Decide      func(policy.Query) policy.Decision
+	Trunks      func() []Trunk // by name
 	Ready       func() error
 	Metrics     *prometheus.Registry
 	Log         *slog.Logger
@@ -75,6 +76,7 @@ func New(o Options) (*Server, error) {
 	api.HandleFunc("GET /api/v1/calls", s.calls)
 	api.HandleFunc("GET /api/v1/calls/{id}", s.oneCall)
 	api.HandleFunc("DELETE /api/v1/calls/{id}", s.hangup)
+	api.HandleFunc("GET /api/v1/trunks", func(w http.ResponseWriter, r *http.Request) { send(w, 200, o.Trunks()) })
 	api.HandleFunc("POST /api/v1/route", s.route)
 	api.HandleFunc("GET /api/v1/openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -221,6 +223,16 @@ type Call struct {
 	Since     time.Time `json:"since"`
 	Route     string    `json:"route"`
 	Legs      []Leg     `json:"legs"`
+}
+
+// Trunk is what is known of a trunk.
+type Trunk struct {
+	Name      string     `json:"name"`
+	Address   string     `json:"address"`
+	State     string     `json:"state"` // up, down, silent: it never answered an OPTIONS, or not asked
+	Since     time.Time  `json:"since"`
+	TripMS    float64    `json:"round_trip_ms"`
+	RestUntil *time.Time `json:"rest_until,omitempty"` // by its own wish (Retry-After)
 }
 
 // Leg is one leg of it.

@@ -225,8 +225,22 @@ func (d *Document) mapping(n *yaml.Node, v reflect.Value, depth int) {
 			continue
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
+		d.preset(e)
 		d.decode(n.Content[i+1], e, depth+1)
 		v.SetMapIndex(key, e)
+	}
+}
+
+// preset gives a named entry what its default tags say: nobody else knows of it
+// before it is read.
+func (d *Document) preset(e reflect.Value) {
+	if e.Kind() != reflect.Struct {
+		return
+	}
+	for _, f := range Fields(e.Type()) {
+		if f.Default != "" {
+			d.decode(&yaml.Node{Kind: yaml.ScalarNode, Value: f.Default}, e.FieldByIndex(f.Index), 0)
+		}
 	}
 }
 

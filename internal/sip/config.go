@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	sipmsg "github.com/emiago/sipgo/sip"
 )
@@ -16,15 +17,16 @@ type Config struct {
 
 // Trunk is one PBX or proxy.
 type Trunk struct {
-	Address      string   `yaml:"address" doc:"Where its calls are sent." example:"sip:10.0.0.5:5060;transport=tcp"`
-	AcceptFrom   []string `yaml:"accept_from" doc:"Networks its requests may come from, beside its address; the longest prefix wins." example:"[10.0.0.0/24]"`
-	Interface    string   `yaml:"interface" doc:"The entry of interfaces to speak from. Empty: the address that leads there."`
-	DTMF         string   `yaml:"dtmf" doc:"How digits are sent to it: rfc4733, info, inband (as tones in the sound), or auto: rfc4733 where the call agrees on it, else tones. Digits from it are taken by rfc4733 and by info, and with inband and auto as tones, too." default:"rfc4733"`
-	Codecs       []string `yaml:"codecs" doc:"Encodings offered to it, in order. Empty: G722, PCMA, PCMU, opus."`
-	Username     string   `yaml:"username" doc:"Who we are where it asks for a digest (RFC 8760: SHA-512-256, SHA-256, MD5; the best that it offers)."`
-	PasswordFile string   `yaml:"password_file" doc:"The file that holds the password for that and nothing else: /etc/sipbridge/pbx.password, say."`
-	Realm        string   `yaml:"realm" doc:"The only realm whose challenges are answered. Empty: any that comes from the trunk."`
-	SRTP         string   `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
+	Address      string        `yaml:"address" doc:"Where its calls are sent." example:"sip:10.0.0.5:5060;transport=tcp"`
+	AcceptFrom   []string      `yaml:"accept_from" doc:"Networks its requests may come from, beside its address; the longest prefix wins." example:"[10.0.0.0/24]"`
+	Interface    string        `yaml:"interface" doc:"The entry of interfaces to speak from. Empty: the address that leads there."`
+	DTMF         string        `yaml:"dtmf" doc:"How digits are sent to it: rfc4733, info, inband (as tones in the sound), or auto: rfc4733 where the call agrees on it, else tones. Digits from it are taken by rfc4733 and by info, and with inband and auto as tones, too." default:"rfc4733"`
+	Codecs       []string      `yaml:"codecs" doc:"Encodings offered to it, in order. Empty: G722, PCMA, PCMU, opus."`
+	Username     string        `yaml:"username" doc:"Who we are where it asks for a digest (RFC 8760: SHA-512-256, SHA-256, MD5; the best that it offers)."`
+	PasswordFile string        `yaml:"password_file" doc:"The file that holds the password for that and nothing else: /etc/sipbridge/pbx.password, say."`
+	Realm        string        `yaml:"realm" doc:"The only realm whose challenges are answered. Empty: any that comes from the trunk."`
+	OptionsEvery time.Duration `yaml:"options_every" doc:"How often it is asked by OPTIONS whether it is there; every 5 s while it is down. Calls pass over a trunk that is down. 0: never." default:"30s"`
+	SRTP         string        `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
 }
 
 // Listener is one socket to open.

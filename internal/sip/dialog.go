@@ -129,7 +129,7 @@ func (s *Server) address(t *trunk, req *sipmsg.Request, next sipmsg.Uri, network
 // not be sent. next numbers the requests that follow.
 func (s *Server) transact(t *trunk, req *sipmsg.Request, next func() uint32) int {
 	for n := 0; ; n++ {
-		res, status := s.exchange(req)
+		res, status := s.exchange(s.ctx, req)
 		if n == tries {
 			return status
 		}
@@ -140,8 +140,8 @@ func (s *Server) transact(t *trunk, req *sipmsg.Request, next func() uint32) int
 }
 
 // exchange runs one non-INVITE transaction.
-func (s *Server) exchange(req *sipmsg.Request) (*sipmsg.Response, int) {
-	ctx, cancel := context.WithTimeout(s.ctx, 64*timeT1)
+func (s *Server) exchange(ctx context.Context, req *sipmsg.Request) (*sipmsg.Response, int) {
+	ctx, cancel := context.WithTimeout(ctx, 64*timeT1)
 	defer cancel()
 	tx, err := s.ua.TransactionLayer().Request(ctx, req)
 	if err != nil {

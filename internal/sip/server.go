@@ -97,6 +97,7 @@ type trunk struct {
 	from netip.Addr     // our address on the way there
 
 	secret string // the password
+	health health
 }
 
 type sock struct {
@@ -145,6 +146,11 @@ func NewServer(o Options) (*Server, error) {
 			return nil, err
 		}
 	}
+	for _, t := range s.trunks {
+		if t.OptionsEvery > 0 {
+			s.wg.Go(func() { s.watch(t) })
+		}
+	}
 	return s, nil
 }
 
@@ -153,7 +159,7 @@ func resolve(name string, t Trunk) (*trunk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
-	tr := &trunk{Trunk: t, name: name, uri: u, net: "UDP"}
+	tr := &trunk{Trunk: t, name: name, uri: u, net: "UDP", health: health{state: Unseen, since: time.Now(), doubt: make(chan struct{}, 1)}}
 	if v, _ := u.UriParams.Get("transport"); strings.EqualFold(v, "tcp") {
 		tr.net = "TCP"
 	}

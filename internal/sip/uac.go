@@ -21,6 +21,9 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	if facts.Hops <= 0 {
 		return nil, call.Cause{Status: 483, Q850: 25, Text: "too many hops"}
 	}
+	if cause, no := t.health.refuses(); no {
+		return nil, cause
+	}
 	local, _ := s.local(t, t.net)
 	ep, err := s.o.Endpoint(t.Trunk, local.Addr())
 	if err != nil {
@@ -113,6 +116,7 @@ func (l *Leg) again(res *sipmsg.Response) bool {
 func (l *Leg) try() *sipmsg.Response {
 	tx, err := l.s.ua.TransactionLayer().Request(l.s.ctx, l.invite)
 	if err != nil {
+		l.t.health.ignored()
 		l.over(call.Cause{Status: 503, Q850: 38, Text: "the trunk cannot be reached"})
 		return nil
 	}
@@ -137,8 +141,16 @@ func (l *Leg) try() *sipmsg.Response {
 	giveUp := l.giveUp
 	provisional, cancelSent := false, false
 	var limit <-chan time.Time
+	first := time.After(patience)
 	for {
 		select {
+		case <-first:
+			// Another way may be quicker. What comes of this one is cancelled or hung up.
+			l.t.health.ignored()
+			l.over(noAnswer)
+			if giveUp != nil {
+				giveUp, limit = nil, time.After(64*timeT1)
+			}
 		case <-giveUp:
 			giveUp = nil
 			limit = time.After(64 * timeT1)
@@ -151,9 +163,14 @@ func (l *Leg) try() *sipmsg.Response {
 		case <-l.s.ctx.Done():
 			return nil
 		case <-tx.Done():
-			l.over(call.Cause{Status: 504, Q850: 102, Text: "the trunk does not answer"})
+			l.t.health.ignored()
+			l.over(noAnswer)
 			return nil
 		case res := <-tx.Responses():
+			first = nil
+			if !res.IsProvisional() {
+				l.t.health.answered(res, 0)
+			}
 			switch {
 			case res.IsProvisional():
 				provisional = true
@@ -174,6 +191,8 @@ func (l *Leg) try() *sipmsg.Response {
 		}
 	}
 }
+
+var noAnswer = call.Cause{Status: 504, Q850: 102, Text: "the trunk does not answer"}
 
 // rings takes a provisional response.
 func (l *Leg) rings(res *sipmsg.Response) {
@@ -247,7 +266,7 @@ func (l *Leg) cancel() {
 	req.SetTransport(inv.Transport())
 	req.SetDestination(inv.Destination())
 	req.Laddr = inv.Laddr
-	l.s.tx.Go(func() { l.s.exchange(req) })
+	l.s.tx.Go(func() { l.s.exchange(l.s.ctx, req) })
 }
 
 // refusal turns a final response into the cause the caller hears.

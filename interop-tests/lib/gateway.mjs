@@ -86,9 +86,9 @@ media: {rtp_ports: 20000-20999, webrtc_port: 18443}
 portal: {listen: "127.0.0.1:18080", public_url: "http://127.0.0.1:18080"}
 admin: {listen: "127.0.0.1:19090"}
 trunks:
-  pbx: {address: "sip:10.77.0.2:5060", accept_from: [10.77.0.0/24], interface: pbx, ${pbx}}
-  ward: {address: "sip:10.77.0.4:5060", interface: pbx, dtmf: info}
-  lab: {address: "sip:127.0.0.1:15099"}
+  pbx: {address: "sip:10.77.0.2:5060", accept_from: [10.77.0.0/24], interface: pbx, options_every: 0s, ${pbx}}
+  ward: {address: "sip:10.77.0.4:5060", interface: pbx, options_every: 0s, dtmf: info}
+  lab: {address: "sip:127.0.0.1:15099", options_every: 0s}
 ${trunks}
 routes:
 ${routes}

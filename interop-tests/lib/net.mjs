@@ -54,6 +54,7 @@ export function listensInHospital(child, port) {
 export async function startPBX() {
   const kamailio = inHospital('kamailio', ['-f', new URL('../kamailio/kamailio.cfg', import.meta.url).pathname, '-DD', '-E', '-Y', '/tmp']);
   await until(() => /udp:10.77.0.2/.test(kamailio.output) || kamailio.output.includes('Listening on'), () => `kamailio: ${kamailio.output}`);
+  return kamailio;
 }
 
 const running = new Set();

@@ -15,7 +15,7 @@ writeFileSync(secret, 'w4rd\n');
 const wrong = join(dir, 'wrong');
 writeFileSync(wrong, 'ward');
 
-const trunk = (name, address, file, more = '') => `  ${name}: {address: "${address}", interface: pbx, username: gateway, password_file: ${file}${more}}`;
+const trunk = (name, address, file, more = '') => `  ${name}: {address: "${address}", interface: pbx, options_every: 0s, username: gateway, password_file: ${file}${more}}`;
 const trunks = [trunk('sipp', 'sip:10.77.0.4:5060', secret), trunk('kamailio', 'sip:10.77.0.2:5070', secret), trunk('kamailio-wrong', 'sip:10.77.0.2:5070', wrong),
   trunk('elsewhere', 'sip:10.77.0.4:5060', secret, ', realm: hospital.example')].join('\n');
 const routes = ['sipp/1000', 'kamailio/3000', 'kamailio-wrong/3000', 'elsewhere/1000', 'ward/1000'].map((to) =>
