@@ -46,6 +46,9 @@ type Call struct {
 	answered time.Time
 	decision policy.Decision
 	held     map[Leg]bool
+	leaving  Leg              // who asked for the transfer that is under way
+	told     func(status int) // who hears what becomes of it
+	absent   Leg              // it has left meanwhile
 }
 
 // view is what snapshots read.
@@ -119,7 +122,7 @@ func (c *Call) serve() {
 	if !c.admit() {
 		return
 	}
-	leg := c.reach(c.decision.Targets, c.decision.Ring, c.a.Want())
+	leg, _ := c.reach(c.decision.Targets, c.decision.Ring, c.a.Want())
 	if leg == nil {
 		return
 	}
@@ -136,7 +139,7 @@ func (c *Call) serve() {
 	for {
 		next := c.talk()
 		switch {
-		case next.target != nil:
+		case next.transfer != nil:
 			c.transfer(next)
 		case next.leg != nil:
 			c.take(next.leg, next.old)
@@ -174,10 +177,10 @@ func (c *Call) refuse(reason string, cause Cause) {
 	c.cancel(cause)
 }
 
-// reach dials the targets in order until one answers. It returns nil, with the
-// context cancelled, if none does or the caller gives up. The caller's digits
+// reach dials the targets in order until one answers. It returns nil and why, with
+// the context cancelled if that ends the call, if none does or the caller gives up. The caller's digits
 // and hang-up are heard meanwhile.
-func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Session) Leg {
+func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Session) (Leg, Cause) {
 	last := NoAnswer
 	for _, t := range targets {
 		dialer, ok := c.b.cfg.Dialers[t.Kind]
@@ -193,12 +196,12 @@ func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Sess
 		}
 		answered, cause := c.await(leg, ring)
 		if answered {
-			return leg
+			return leg, Cause{}
 		}
 		c.gone = append(c.gone, leg)
 		leg.Hangup(cause)
 		if c.ctx.Err() != nil {
-			return nil
+			return nil, cause
 		}
 		last = cause
 		c.log.Info("target failed", "kind", t.Kind, "trunk", t.Name, "status", cause.Status)
@@ -206,7 +209,7 @@ func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Sess
 	if c.answered.IsZero() {
 		c.cancel(last)
 	}
-	return nil
+	return nil, last
 }
 
 // await waits for a dialled leg. Until it answers, whoever is there already is
@@ -233,13 +236,15 @@ func (c *Call) await(leg Leg, ring time.Duration) (bool, Cause) {
 				if err := c.a.Progress(e.Ringing); err != nil {
 					c.log.Debug("progress", "error", err)
 				}
+			case e.Ringing > 0 && c.told != nil:
+				c.told(e.Ringing)
 			}
-		case e, ok := <-c.a.Events():
+		case e, ok := <-c.events(c.a):
 			if !ok || !c.serveLeg(c.a, e) {
 				c.cancel(Cancelled)
 				return false, Cancelled
 			}
-		case e, ok := <-c.eventsOfZ():
+		case e, ok := <-c.events(c.z):
 			if !ok || !c.serveLeg(c.z, e) {
 				return false, Cancelled
 			}
@@ -247,17 +252,18 @@ func (c *Call) await(leg Leg, ring time.Duration) (bool, Cause) {
 	}
 }
 
-func (c *Call) eventsOfZ() <-chan Event {
-	if c.z == nil {
+// events are a leg's, if it is there.
+func (c *Call) events(leg Leg) <-chan Event {
+	if leg == nil || leg == c.absent {
 		return nil
 	}
-	return c.z.Events()
+	return leg.Events()
 }
 
 // next is what talk came to: hang-up, or a target to reach, or a leg to take.
 type next struct {
-	target   *policy.Target
-	by       Leg // who asked for the target, and leaves
+	transfer *Transfer
+	by       Leg // who asked for it, and leaves
 	leg, old Leg
 }
 
@@ -271,14 +277,14 @@ func (c *Call) talk() next {
 			return next{leg: r.leg, old: r.old}
 		case e, ok := <-c.a.Events():
 			if ok && e.Transfer != nil {
-				return next{target: e.Transfer, by: c.a}
+				return next{transfer: e.Transfer, by: c.a}
 			}
 			if !ok || !c.serveLeg(c.a, e) {
 				return next{}
 			}
 		case e, ok := <-c.z.Events():
 			if ok && e.Transfer != nil {
-				return next{target: e.Transfer, by: c.z}
+				return next{transfer: e.Transfer, by: c.z}
 			}
 			if !ok || !c.serveLeg(c.z, e) {
 				return next{}
@@ -291,6 +297,11 @@ func (c *Call) talk() next {
 // ended, and with it the call.
 func (c *Call) serveLeg(leg Leg, e Event) bool {
 	switch {
+	case e.Ended != nil && leg == c.leaving:
+		c.log.Info("the referrer left", "leg", leg.Kind())
+		c.absent = leg
+	case e.Transfer != nil:
+		e.Transfer.Told(491) // one at a time, and not while the call is being set up
 	case e.Ended != nil:
 		c.log.Info("leg ended", "leg", leg.Kind(), "status", e.Ended.Status, "cause", e.Ended.Text)
 		c.cancel(*e.Ended)
@@ -374,14 +385,20 @@ func (c *Call) join() {
 func (c *Call) transfer(n next) {
 	c.enter(Transferring)
 	stays := c.other(n.by)
-	leg := c.reach([]policy.Target{*n.target}, c.decision.Ring, stays.Want())
-	if leg == nil {
-		if c.ctx.Err() == nil {
-			c.enter(Talking)
-		}
-		return
+	c.leaving, c.told, c.absent = n.by, n.transfer.Told, nil
+	defer func() { c.leaving, c.told = nil, nil }()
+	leg, cause := c.reach([]policy.Target{n.transfer.Target}, c.decision.Ring, stays.Want())
+	switch {
+	case leg != nil:
+		n.transfer.Told(200)
+		c.swap(stays, leg, n.by)
+	case c.ctx.Err() != nil:
+	case c.absent != nil: // nobody is left to talk to
+		c.cancel(cause)
+	default:
+		n.transfer.Told(max(cause.Status, 400))
+		c.enter(Talking)
 	}
-	c.swap(stays, leg, n.by)
 }
 
 // take puts a leg that came by itself in the place of an old one.
@@ -407,6 +424,10 @@ func (c *Call) swap(stays, comes, leaves Leg) {
 		c.a = comes
 	}
 	c.join()
+	if c.held[leaves] { // who transfers a call mostly held it before
+		delete(c.held, leaves)
+		stays.Offer(comes.Want())
+	}
 	c.gone = append(c.gone, leaves)
 	leaves.Hangup(NormalClearing)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -277,10 +278,11 @@ func TestTransferReachesASecondTargetWhileTheFirstRuns(t *testing.T) {
 			}
 		})
 		a := newFake("a")
+		var told []int
 		x.Handle(a, "", 0)
 		synctest.Wait()
 		first := x.Calls()[0].Bridge()
-		x.leg(1).events <- Event{Transfer: &policy.Target{Kind: "trunk", Number: "2"}}
+		x.leg(1).events <- Event{Transfer: &Transfer{Target: policy.Target{Kind: "trunk", Number: "2"}, Told: func(status int) { told = append(told, status) }}}
 		synctest.Wait()
 		c := x.Calls()[0]
 		if c.State() != Transferring || c.Bridge() != first || len(x.leg(1).causes()) != 0 {
@@ -290,6 +292,9 @@ func TestTransferReachesASecondTargetWhileTheFirstRuns(t *testing.T) {
 		synctest.Wait()
 		if c.State() != Talking || c.Bridge() == first || c.Bridge().B != x.leg(2).stream || len(x.leg(1).causes()) != 1 || len(a.causes()) != 0 {
 			t.Fatalf("%s: the far side was not swapped", c.State())
+		}
+		if !slices.Equal(told, []int{200}) {
+			t.Errorf("the referrer was told %v", told)
 		}
 		x.leg(2).end(NormalClearing)
 		time.Sleep(time.Second)
@@ -307,18 +312,66 @@ func TestATransferThatFailsLeavesTheTwoTalking(t *testing.T) {
 			}
 		})
 		a := newFake("a")
+		var told []int
 		x.Handle(a, "", 0)
 		synctest.Wait()
 		first := x.Calls()[0].Bridge()
-		x.leg(1).events <- Event{Transfer: &policy.Target{Kind: "trunk", Number: "2"}}
+		x.leg(1).events <- Event{Transfer: &Transfer{Target: policy.Target{Kind: "trunk", Number: "2"}, Told: func(status int) { told = append(told, status) }}}
 		synctest.Wait()
 		if c := x.Calls()[0]; c.State() != Talking || c.Bridge() != first || len(x.leg(1).causes()) != 0 {
 			t.Fatalf("%s", c.State())
+		}
+		if !slices.Equal(told, []int{486}) {
+			t.Errorf("the referrer was told %v", told)
 		}
 		a.end(NormalClearing)
 		time.Sleep(time.Second)
 		x.settled(0, a, x.leg(1), x.leg(2))
 	})
+}
+
+// A telephone that transfers blindly mostly held the patient before and hangs up
+// at once.
+func TestWhoTransfersMayHoldAndLeaveBeforeTheTargetAnswers(t *testing.T) {
+	for _, answered := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			x := newExchange(t, to("1"), func(n int, leg *fakeLeg) {
+				if n == 1 {
+					answers(n, leg)
+				}
+			})
+			a := newFake("a")
+			x.Handle(a, "", 0)
+			synctest.Wait()
+			hold := sdp.Session{Media: []sdp.Media{{Kind: sdp.Audio, Direction: sdp.SendOnly}}}
+			x.leg(1).events <- Event{Offered: &Offered{Want: hold, Accept: func(sdp.Session) error { return nil }, Reject: func(Cause) {}}}
+			synctest.Wait()
+			x.leg(1).events <- Event{Transfer: &Transfer{Target: policy.Target{Kind: "trunk", Number: "2"}, Told: func(int) {}}}
+			synctest.Wait()
+			x.leg(1).end(NormalClearing)
+			synctest.Wait()
+			if len(a.causes()) != 0 {
+				t.Fatal("the patient was hung up on when the referrer left")
+			}
+			if !answered {
+				x.leg(2).end(Cause{Status: 486, Text: "busy"})
+				time.Sleep(time.Second)
+				x.settled(486, a, x.leg(1), x.leg(2))
+				return
+			}
+			answers(2, x.leg(2))
+			synctest.Wait()
+			if c := x.Calls()[0]; c.State() != Talking || c.Bridge().B != x.leg(2).stream {
+				t.Fatalf("%s", c.State())
+			}
+			if n := len(a.offered); n != 2 {
+				t.Errorf("the patient was offered %d changes: a hold and its end are wanted", n)
+			}
+			x.leg(2).end(NormalClearing)
+			time.Sleep(time.Second)
+			x.settled(0, a, x.leg(1), x.leg(2))
+		})
+	}
 }
 
 func TestALegIsReplacedWhileTheFirstLegsMediaRuns(t *testing.T) {

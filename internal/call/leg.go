@@ -48,12 +48,19 @@ type Leg interface {
 
 // Event is something a leg has to say. Exactly one field is set.
 type Event struct {
-	Ringing  int            // a provisional status of a leg we dialled
-	Answered bool           // the leg may talk; Want says with what
-	Offered  *Offered       // the peer wants to change the session
-	Signal   *Info          // a digit
-	Transfer *policy.Target // the peer asks that the other end talk to somebody else
-	Ended    *Cause         // the leg is over; the last event
+	Ringing  int       // a provisional status of a leg we dialled
+	Answered bool      // the leg may talk; Want says with what
+	Offered  *Offered  // the peer wants to change the session
+	Signal   *Info     // a digit
+	Transfer *Transfer // the peer asks that the other end talk to somebody else
+	Ended    *Cause    // the leg is over; the last event
+}
+
+// Transfer is a peer's wish to leave the call to somebody else. It may leave
+// before that one has answered.
+type Transfer struct {
+	Target policy.Target
+	Told   func(status int) // what becomes of it, as SIP statuses; the last is 200 or more
 }
 
 // Offered is a peer's wish to change the session. One of Accept and Reject must

@@ -167,8 +167,10 @@ func (b *jitterBuffer) skip(most, keep int) int {
 		return 0
 	}
 	missing := 0
-	for s := &b.slots[b.next%held]; !s.full || s.seq != b.next+uint16(missing); s = &b.slots[(b.next+uint16(missing))%held] {
-		missing++
+	for ; missing < held; missing++ {
+		if s := &b.slots[(b.next+uint16(missing))%held]; s.full && s.seq == b.next+uint16(missing) {
+			break
+		}
 	}
 	n := min(most, max(missing-keep, 0))
 	b.next += uint16(n)

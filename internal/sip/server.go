@@ -23,7 +23,7 @@ import (
 )
 
 // allow is what we answer other than with 405 (RFC 3261 §20.5).
-const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO"
+const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER"
 
 // timeT1 is RFC 3261's round-trip estimate; 64 times it bounds every transaction.
 const (
@@ -138,6 +138,7 @@ func NewServer(o Options) (*Server, error) {
 	s.srv.OnBye(s.onBye)
 	s.srv.OnCancel(s.onCancel)
 	s.srv.OnInfo(s.onInfo)
+	s.srv.OnRefer(s.onRefer)
 	s.srv.OnOptions(s.onOptions)
 	s.srv.OnNoRoute(s.onOther)
 	for _, l := range o.Config.Listen {

@@ -1,0 +1,137 @@
+package sip
+
+import (
+	"fmt"
+	"strings"
+
+	sipmsg "github.com/emiago/sipgo/sip"
+
+	"github.com/sipbridge/sipbridge/internal/call"
+	"github.com/sipbridge/sipbridge/internal/policy"
+)
+
+// notices bounds what a referrer is told of one transfer.
+const notices = 8
+
+// onRefer takes a blind transfer (RFC 3515, RFC 5589 §6): the other end of the
+// call is to talk to somebody else, who is reached through the referrer's own
+// trunk, so that the PBX's rules on who may call whom hold for it, too.
+func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
+	if !s.valid(req, tx) {
+		return
+	}
+	l := s.find(req)
+	if l == nil {
+		// A REFER of its own would have us call whomever a stranger names.
+		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
+		return
+	}
+	if !l.inOrder(req) {
+		s.reply(req, tx, 500, "Out of Order")
+		return
+	}
+	to, status, why := referTo(req)
+	if status != 0 {
+		s.reply(req, tx, status, why)
+		return
+	}
+	quiet := false
+	if h := req.GetHeader("Refer-Sub"); h != nil { // RFC 4488 §4
+		quiet = strings.EqualFold(strings.TrimSpace(h.Value()), "false")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.phase != confirmed {
+		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
+		return
+	}
+	target := policy.Target{Kind: "trunk", Name: l.t.name, Number: to, From: l.callerOf()}
+	if quiet {
+		s.reply(req, tx, 202, "Accepted", header("Refer-Sub", "false"))
+		l.post(call.Event{Transfer: &call.Transfer{Target: target, Told: func(int) {}}})
+		return
+	}
+	s.reply(req, tx, 202, "Accepted")
+	told := make(chan int, notices)
+	told <- 100 // RFC 3515 §2.4.4: the subscription begins with a word
+	l.s.tx.Go(func() { l.notify(fmt.Sprint(req.CSeq().SeqNo), told) })
+	l.post(call.Event{Transfer: &call.Transfer{Target: target, Told: func(status int) {
+		select {
+		case told <- status:
+		default: // it rings and rings
+		}
+	}}})
+}
+
+// referTo is the number that a REFER names, or why it cannot be met.
+func referTo(req *sipmsg.Request) (number string, status int, why string) {
+	all := req.GetHeaders("Refer-To")
+	if len(all) == 0 {
+		all = req.GetHeaders("r")
+	}
+	if len(all) != 1 {
+		return "", 400, "One Refer-To Is Wanted"
+	}
+	var u sipmsg.Uri
+	params := sipmsg.NewParams()
+	if _, err := sipmsg.ParseAddressValue(all[0].Value(), &u, &params); err != nil {
+		return "", 400, "Malformed Refer-To"
+	}
+	if u.Scheme != "sip" && u.Scheme != "tel" {
+		return "", 416, "Unsupported URI Scheme"
+	}
+	if _, attended := u.Headers.Get("Replaces"); attended {
+		return "", 501, "Attended Transfer Is Not Built Yet"
+	}
+	if u.User == "" || userPart(u.User) != u.User {
+		return "", 484, "Address Incomplete"
+	}
+	return u.User, 0, ""
+}
+
+// callerOf is whom the new target sees calling. It needs mu.
+func (l *Leg) callerOf() policy.Address {
+	if l.uas {
+		return policy.Address{} // the patient was called: nothing is known of a number
+	}
+	u := parsed(l.localURI)
+	return policy.Address{User: u.User, Host: u.Host}
+}
+
+// notify tells the referrer what becomes of its wish, in order, until that is
+// settled or the dialog is over.
+func (l *Leg) notify(id string, told <-chan int) {
+	for {
+		var status int
+		select {
+		case status = <-told:
+		case <-l.done:
+			return
+		case <-l.s.ctx.Done():
+			return
+		}
+		l.mu.Lock()
+		if l.phase != confirmed {
+			l.mu.Unlock()
+			return
+		}
+		req := l.request(sipmsg.NOTIFY)
+		l.mu.Unlock()
+		state := "active;expires=180"
+		if status >= 200 {
+			state = "terminated;reason=noresource"
+		}
+		req.AppendHeader(l.contact())
+		req.AppendHeader(header("Event", "refer;id="+id))
+		req.AppendHeader(header("Subscription-State", state))
+		req.AppendHeader(header("Content-Type", "message/sipfrag;version=2.0"))
+		req.SetBody([]byte(fmt.Sprintf("SIP/2.0 %d %s\r\n", status, reason(status))))
+		if got := l.transact(req); got >= 300 {
+			l.log.Debug("NOTIFY refused", "status", got)
+			return
+		}
+		if status >= 200 {
+			return
+		}
+	}
+}
