@@ -29,6 +29,7 @@ type Configuration struct {
 	Admin      admin.Config         `yaml:"admin" doc:"For administrators."`
 	Visits     invite.Config        `yaml:"visits" doc:"Patients' visits."`
 	Drain      time.Duration        `yaml:"drain" doc:"How long the first SIGTERM lets calls end by themselves." default:"0s"`
+	TLS        sip.TLS              `yaml:"tls" doc:"Our certificate, for SIP over TLS."`
 	Trunks     map[string]sip.Trunk `yaml:"trunks" doc:"PBXs and proxies. A call from a trunk has its name as call.source." example:"pbx"`
 	policy.Config
 }
@@ -92,9 +93,16 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 	if len(c.SIP.Listen) == 0 {
 		doc.Fault("SIP is received nowhere", "write listen: [udp://0.0.0.0:5060]", 0, "sip", "listen")
 	}
+	own, err := c.TLS.Load()
+	if err != nil {
+		doc.Fault(err.Error(), "name a certificate and its key, both in PEM and readable by the gateway", 0, "tls")
+	}
 	for i, l := range c.SIP.Listen {
-		if _, err := sip.ParseListener(l); err != nil {
-			doc.Fault(err.Error(), "write udp://ADDRESS:PORT or tcp://ADDRESS:PORT", 0, "sip", "listen", i)
+		switch li, err := sip.ParseListener(l); {
+		case err != nil:
+			doc.Fault(err.Error(), "write udp://ADDRESS:PORT, tcp:// or tls://", 0, "sip", "listen", i)
+		case li.Network == "tls" && own == nil:
+			doc.Fault("TLS is to be received, and there is no certificate", "write tls: {cert_file: FILE, key_file: FILE}", 0, "sip", "listen", i)
 		}
 	}
 	if _, _, err := portRange(c.Media.RTPPorts); err != nil {

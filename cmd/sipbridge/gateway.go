@@ -112,8 +112,12 @@ func (g *gateway) open() (err error) {
 	for name, i := range cfg.Interfaces {
 		interfaces[name] = address(i.Address)
 	}
+	certificate, err := cfg.TLS.Load()
+	if err != nil {
+		return err
+	}
 	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Trunks: cfg.Trunks, Interfaces: interfaces,
-		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Ledger: ledger{g.bus, log}, Log: log}); err != nil {
+		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Ledger: ledger{g.bus, log}, Certificate: certificate, Log: log}); err != nil {
 		return err
 	}
 	g.opened(func() { g.sip.Close() })

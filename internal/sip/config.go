@@ -12,7 +12,7 @@ import (
 
 // Config says where SIP is spoken.
 type Config struct {
-	Listen []string `yaml:"listen" doc:"Where SIP is received: udp:// and tcp:// with an address and a port." example:"[udp://0.0.0.0:5060, tcp://0.0.0.0:5060]"`
+	Listen []string `yaml:"listen" doc:"Where SIP is received: udp://, tcp:// and tls:// with an address and a port." example:"[udp://0.0.0.0:5060, tcp://0.0.0.0:5060]"`
 }
 
 // Trunk is one PBX or proxy.
@@ -25,13 +25,15 @@ type Trunk struct {
 	Username     string        `yaml:"username" doc:"Who we are where it asks for a digest (RFC 8760: SHA-512-256, SHA-256, MD5; the best that it offers)."`
 	PasswordFile string        `yaml:"password_file" doc:"The file that holds the password for that and nothing else: /etc/sipbridge/pbx.password, say."`
 	Realm        string        `yaml:"realm" doc:"The only realm whose challenges are answered. Empty: any that comes from the trunk."`
+	CAFile       string        `yaml:"ca_file" doc:"Who signed its certificate, in PEM. Empty: whoever the system trusts. The certificate must name the host of its address."`
+	Mutual       bool          `yaml:"mutual" doc:"When it calls over TLS it must show a certificate signed by ca_file." default:"false"`
 	OptionsEvery time.Duration `yaml:"options_every" doc:"How often it is asked by OPTIONS whether it is there; every 5 s while it is down. Calls pass over a trunk that is down. 0: never." default:"30s"`
 	SRTP         string        `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
 }
 
 // Listener is one socket to open.
 type Listener struct {
-	Network string // "udp" or "tcp"
+	Network string // "udp", "tcp" or "tls"
 	Addr    netip.AddrPort
 }
 
@@ -42,9 +44,7 @@ func ParseListener(s string) (Listener, error) {
 		return Listener{}, fmt.Errorf("%q is no listener", s)
 	}
 	switch u.Scheme {
-	case "udp", "tcp":
-	case "tls":
-		return Listener{}, fmt.Errorf("tls is not built yet")
+	case "udp", "tcp", "tls":
 	default:
 		return Listener{}, fmt.Errorf("%q is no transport", u.Scheme)
 	}
@@ -74,7 +74,7 @@ func parseURI(s string) (sipmsg.Uri, error) {
 // write instead.
 func CheckTrunk(t Trunk) (faults [][3]string) {
 	if _, err := parseURI(t.Address); err != nil {
-		faults = append(faults, [3]string{"address", err.Error(), "write sip:HOST:PORT, with ;transport=tcp for TCP"})
+		faults = append(faults, [3]string{"address", err.Error(), "write sip:HOST:PORT, with ;transport=tcp or ;transport=tls if it is not UDP"})
 	}
 	for _, n := range t.AcceptFrom {
 		if _, err := parsePrefix(n); err != nil {
@@ -93,6 +93,12 @@ func CheckTrunk(t Trunk) (faults [][3]string) {
 		if _, err := t.password(); err != nil || t.PasswordFile == "" {
 			faults = append(faults, [3]string{"username", "a username whose password cannot be read", "write password_file: a file that the gateway may read"})
 		}
+	}
+	switch _, _, err := t.authorities(); {
+	case err != nil:
+		faults = append(faults, [3]string{"ca_file", err.Error(), "write a file of certificates in PEM that the gateway may read"})
+	case t.Mutual && t.CAFile == "":
+		faults = append(faults, [3]string{"mutual", "nobody is said to sign its certificate", "write ca_file, too"})
 	}
 	switch t.SRTP {
 	case "", "off":

@@ -38,7 +38,7 @@ func (l *Leg) request(m sipmsg.RequestMethod) *sipmsg.Request {
 func (l *Leg) state() DialogState {
 	d := DialogState{CallID: l.callID, LocalTag: l.localTag, RemoteTag: l.remoteTag, LocalURI: l.localURI, RemoteURI: l.remoteURI,
 		Target: l.target.String(), CSeq: l.cseq, Trunk: l.t.name, Network: l.network}
-	if l.uas && l.network == "TCP" && len(l.routes) == 0 {
+	if l.uas && l.network != "UDP" && len(l.routes) == 0 {
 		d.Connection = l.invite.Source()
 	}
 	for _, r := range l.routes {
@@ -61,7 +61,7 @@ func (s *Server) inDialog(t *trunk, m sipmsg.RequestMethod, d DialogState) *sipm
 		req.AppendHeader(&sipmsg.RouteHeader{Address: u})
 	}
 	s.address(t, req, next, d.Network)
-	if d.Connection != "" && req.Transport() == "TCP" {
+	if d.Connection != "" && req.Transport() != "UDP" {
 		req.SetDestination(d.Connection)
 	}
 	from := &sipmsg.FromHeader{Address: parsed(d.LocalURI), Params: sipmsg.NewParams()}
@@ -103,12 +103,12 @@ func (s *Server) address(t *trunk, req *sipmsg.Request, next sipmsg.Uri, network
 	if v, ok := next.UriParams.Get("transport"); ok && v != "" {
 		network = strings.ToUpper(v)
 	}
-	if network != "TCP" {
+	if network != "TCP" && network != "TLS" {
 		network = "UDP"
 	}
 	port := next.Port
 	if port == 0 {
-		port = 5060
+		port = defaultPort(network)
 	}
 	req.SetTransport(network)
 	req.SetDestination(net.JoinHostPort(strings.Trim(next.Host, "[]"), itoa(port)))

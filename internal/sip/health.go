@@ -149,7 +149,7 @@ func (s *Server) ask(t *trunk) {
 	local, _ := s.local(t, t.net)
 	req := sipmsg.NewRequest(sipmsg.OPTIONS, *t.uri.Clone())
 	s.address(t, req, t.uri, t.net)
-	req.SetDestination(t.addr.String())
+	req.SetDestination(t.dest)
 	from := &sipmsg.FromHeader{Params: sipmsg.NewParams(), Address: sipmsg.Uri{Scheme: "sip", User: "sipbridge", Host: host(local.Addr())}}
 	from.Params.Add("tag", randomHex(8))
 	s.complete(req, from, &sipmsg.ToHeader{Address: *t.uri.Clone(), Params: sipmsg.NewParams()}, randomHex(16), 1, maxForwards)

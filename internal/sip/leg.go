@@ -2,6 +2,7 @@ package sip
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,7 +54,7 @@ type Leg struct {
 	query   policy.Query
 	peer    string
 	session string // Session-ID
-	network string // "UDP" or "TCP": what the dialog was begun over
+	network string // "UDP", "TCP" or "TLS": what the dialog was begun over
 
 	callID, localTag    string
 	localURI, remoteURI string // as in From and To, without tags
@@ -350,9 +351,9 @@ const nilID = "00000000000000000000000000000000"
 func (l *Leg) contact() *sipmsg.ContactHeader {
 	local, _ := l.s.local(l.t, l.network)
 	u := sipmsg.Uri{Scheme: "sip", Host: host(local.Addr()), Port: int(local.Port())}
-	if l.network == "TCP" {
+	if l.network != "UDP" {
 		u.UriParams = sipmsg.NewParams()
-		u.UriParams.Add("transport", "tcp")
+		u.UriParams.Add("transport", strings.ToLower(l.network))
 	}
 	return &sipmsg.ContactHeader{Address: u}
 }

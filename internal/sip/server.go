@@ -5,6 +5,8 @@ package sip
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,13 +41,14 @@ var globals sync.Once
 
 // Options is what the front needs from its surroundings.
 type Options struct {
-	Config     Config
-	Trunks     map[string]Trunk
-	Interfaces map[string]netip.Addr // by name
-	Endpoint   func(trunk Trunk, listen netip.Addr) (media.Endpoint, error)
-	Handle     func(leg call.Leg, sessionID string, hops int)
-	Ledger     Ledger
-	Log        *slog.Logger
+	Config      Config
+	Trunks      map[string]Trunk
+	Interfaces  map[string]netip.Addr // by name
+	Endpoint    func(trunk Trunk, listen netip.Addr) (media.Endpoint, error)
+	Handle      func(leg call.Leg, sessionID string, hops int)
+	Ledger      Ledger
+	Certificate *tls.Certificate // ours; nil: none
+	Log         *slog.Logger
 }
 
 // Ledger keeps what a dialog needs to be ended by a gateway that was started
@@ -63,8 +66,8 @@ type DialogState struct {
 	Routes                      []string
 	CSeq                        uint32
 	Trunk                       string
-	Network                     string // "UDP" or "TCP"
-	Connection                  string // the address a TCP peer called from: its connection is used again
+	Network                     string // "UDP", "TCP" or "TLS"
+	Connection                  string // the address a TCP or TLS peer called from: its connection is used again
 }
 
 // Server is the SIP front.
@@ -93,10 +96,12 @@ type trunk struct {
 	uri  sipmsg.Uri
 	nets []netip.Prefix
 	addr netip.AddrPort // resolved
-	net  string         // "UDP" or "TCP"
+	net  string         // "UDP", "TCP" or "TLS"
+	dest string         // where its requests go; over TLS by name, for the certificate has it
 	from netip.Addr     // our address on the way there
 
-	secret string // the password
+	secret string         // the password
+	pool   *x509.CertPool // who may have signed its certificate; nil: whoever the system trusts
 	health health
 }
 
@@ -124,8 +129,11 @@ func NewServer(o Options) (*Server, error) {
 		}
 		s.trunks[name] = tr
 	}
-	var err error
-	s.ua, err = sipgo.NewUA(sipgo.WithUserAgent("sipbridge"),
+	client, err := s.asClient()
+	if err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	s.ua, err = sipgo.NewUA(sipgo.WithUserAgent("sipbridge"), sipgo.WithUserAgenTLSConfig(client),
 		sipgo.WithUserAgentTransportLayerOptions(sipmsg.WithTransportLayerReadFilter(s.filter)))
 	if err != nil {
 		return nil, fmt.Errorf("sip: %w", err)
@@ -161,15 +169,18 @@ func resolve(name string, t Trunk) (*trunk, error) {
 		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
 	tr := &trunk{Trunk: t, name: name, uri: u, net: "UDP", health: health{state: Unseen, since: time.Now(), doubt: make(chan struct{}, 1)}}
-	if v, _ := u.UriParams.Get("transport"); strings.EqualFold(v, "tcp") {
-		tr.net = "TCP"
+	if v, _ := u.UriParams.Get("transport"); strings.EqualFold(v, "tcp") || strings.EqualFold(v, "tls") {
+		tr.net = strings.ToUpper(v)
+	}
+	if tr.pool, _, err = t.authorities(); err != nil {
+		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
 	if tr.secret, err = t.password(); err != nil {
 		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
 	port := u.Port
 	if port == 0 {
-		port = 5060
+		port = defaultPort(tr.net)
 	}
 	addr, err := netip.ParseAddr(strings.Trim(u.Host, "[]"))
 	if err != nil {
@@ -180,6 +191,10 @@ func resolve(name string, t Trunk) (*trunk, error) {
 		addr = ips[0].Unmap()
 	}
 	tr.addr = netip.AddrPortFrom(addr, uint16(port))
+	tr.dest = tr.addr.String()
+	if tr.net == "TLS" {
+		tr.dest = net.JoinHostPort(strings.Trim(u.Host, "[]"), itoa(port))
+	}
 	tr.nets = append(tr.nets, netip.PrefixFrom(addr, addr.BitLen()))
 	for _, n := range t.AcceptFrom {
 		p, err := parsePrefix(n)
@@ -189,6 +204,14 @@ func resolve(name string, t Trunk) (*trunk, error) {
 		tr.nets = append(tr.nets, p)
 	}
 	return tr, nil
+}
+
+// defaultPort is RFC 3261 §19.1.2's.
+func defaultPort(network string) int {
+	if network == "TLS" {
+		return 5061
+	}
+	return 5060
 }
 
 func (s *Server) listen(l string) error {
@@ -216,6 +239,15 @@ func (s *Server) listen(l string) error {
 		if err == nil {
 			k.Addr = netip.AddrPortFrom(li.Addr.Addr(), uint16(k.tcp.Addr().(*net.TCPAddr).Port))
 			s.wg.Go(func() { s.served(s.srv.ServeTCP(k.tcp)) })
+		}
+	case "tls":
+		if s.o.Certificate == nil {
+			return fmt.Errorf("sip: listen on %s: no certificate; write tls.cert_file and tls.key_file", l)
+		}
+		k.tcp, err = net.Listen("tcp"+family, li.Addr.String())
+		if err == nil {
+			k.Addr = netip.AddrPortFrom(li.Addr.Addr(), uint16(k.tcp.Addr().(*net.TCPAddr).Port))
+			s.wg.Go(func() { s.served(s.srv.ServeTLS(tls.NewListener(k.tcp, s.asServer()))) })
 		}
 	}
 	if err != nil {

@@ -52,7 +52,7 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 
 	req := sipmsg.NewRequest(sipmsg.INVITE, recipient)
 	s.address(t, req, t.uri, t.net)
-	req.SetDestination(t.addr.String())
+	req.SetDestination(t.dest)
 	s.complete(req, from, &sipmsg.ToHeader{Address: toURI, Params: sipmsg.NewParams()}, l.callID, 1, facts.Hops)
 	req.AppendHeader(l.contact())
 	req.AppendHeader(header("Allow", allow))

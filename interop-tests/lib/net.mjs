@@ -2,7 +2,9 @@
 // gateway is 10.77.0.1; Kamailio is 10.77.0.2; baresip is 10.77.0.3; SIPp, a ward
 // whose telephones send digits by INFO, is 10.77.0.4.
 import { execFileSync, spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
+import { join } from 'node:path';
 
 export const gatewayAddress = '10.77.0.1';
 export const ns = `sbhosp${process.pid}`;
@@ -50,9 +52,14 @@ export function listensInHospital(child, port) {
   return pid === child.pid;
 }
 
-/** Starts the hospital's PBX: Kamailio on 10.77.0.2. */
-export async function startPBX() {
-  const kamailio = inHospital('kamailio', ['-f', new URL('../kamailio/kamailio.cfg', import.meta.url).pathname, '-DD', '-E', '-Y', '/tmp']);
+/** Starts the hospital's PBX: Kamailio on 10.77.0.2; with TLS if it is given a folder with pbx.pem, pbx.key and ca.pem. */
+export async function startPBX(certificates) {
+  let file = new URL('../kamailio/kamailio.cfg', import.meta.url).pathname;
+  if (certificates) {
+    const text = readFileSync(file, 'utf8').replaceAll('CERTDIR', certificates);
+    writeFileSync(file = join(certificates, 'kamailio.cfg'), text);
+  }
+  const kamailio = inHospital('kamailio', ['-f', file, '-DD', '-E', '-Y', '/tmp', ...(certificates ? ['-A', 'WITH_TLS'] : [])]);
   await until(() => /udp:10.77.0.2/.test(kamailio.output) || kamailio.output.includes('Listening on'), () => `kamailio: ${kamailio.output}`);
   return kamailio;
 }

@@ -1,0 +1,114 @@
+// SIP over TLS, towards a PBX and from it (RFC 3261 §26.3.1, RFC 5922).
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import tls from 'node:tls';
+import { makeHospital, dropHospital, startPBX, endAll, inHospital, until } from '../lib/net.mjs';
+import { Gateway, config } from '../lib/gateway.mjs';
+import { launch, Patient } from '../lib/page.mjs';
+import { answering, passes, sipp } from '../lib/sipp.mjs';
+
+const dir = mkdtempSync(join(tmpdir(), 'sipbridge-tls-'));
+const at = (name) => join(dir, name);
+const openssl = (...args) => execFileSync('openssl', args, { stdio: 'pipe' });
+
+/** An authority, and a certificate of it for an address. */
+function authority(name) {
+  openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', `/CN=${name}`, '-keyout', at(`${name}.key`), '-out', at(`${name}.pem`));
+}
+function certificate(name, by, address) {
+  openssl('req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', `/CN=${name}`, '-keyout', at(`${name}.key`), '-out', at(`${name}.csr`));
+  writeFileSync(at('san'), `subjectAltName=IP:${address}\n`);
+  openssl('x509', '-req', '-in', at(`${name}.csr`), '-CA', at(`${by}.pem`), '-CAkey', at(`${by}.key`), '-CAcreateserial', '-days', '2', '-extfile', at('san'), '-out', at(`${name}.pem`));
+}
+
+let gateway, browser;
+
+const trunk = (name, address, ca) => `  ${name}: {address: "sip:${address};transport=tls", interface: pbx, options_every: 0s, ca_file: ${at(ca)}, mutual: true}`;
+
+before(async () => {
+  for (const ca of ['ca', 'other']) authority(ca);
+  certificate('pbx', 'ca', '10.77.0.2');
+  certificate('gateway', 'ca', '10.77.0.1');
+  certificate('imposter', 'other', '10.77.0.4');
+  certificate('misnamed', 'ca', '10.77.0.3');
+  makeHospital();
+  await startPBX(dir);
+  gateway = await new Gateway(`${config({
+    routes: `  - {name: patients by TLS, when: 'call.source == "browser" && call.to.user == "tls"', to: [trunk:tls/3000]}
+  - {name: to another authority's, when: 'call.source == "browser" && call.to.user == "imposter"', to: [trunk:imposter/3000]}
+  - {name: to another name's, when: 'call.source == "browser"', to: [trunk:misnamed/3000]}
+  - {name: telephones to patients, when: 'call.source == "tls"', to: [visit]}`,
+    // The authority of one trunk says nothing of another: other's is known, too.
+    trunks: [trunk('tls', '10.77.0.2', 'ca.pem'), trunk('imposter', '10.77.0.4:5071', 'ca.pem'), trunk('misnamed', '10.77.0.4:5072', 'ca.pem'), trunk('elsewhere', '10.77.0.9', 'other.pem')].join('\n'),
+  }).replace('"udp://127.0.0.1:15060"', '"udp://127.0.0.1:15060", "tls://10.77.0.1:5061"').replace(/ {2}pbx: .*\n/, '')}
+tls: {cert_file: ${at('gateway.pem')}, key_file: ${at('gateway.key')}}`).start();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await endAll();
+  dropHospital();
+});
+
+test('a patient calls the ward over TLS, from the INVITE to the BYE', async (t) => {
+  const ward = await answering('uas-until-bye.xml');
+  const patient = await Patient.open(t, browser, (await gateway.invite('sip:tls@hospital')).url);
+  await patient.join();
+  await patient.reach('connected');
+  await patient.page.click('#hangup');
+  await passes(ward);
+});
+
+test('a PBX calls a patient over TLS, and shows its certificate', async (t) => {
+  const inv = await gateway.invite('sip:1000@hospital');
+  const patient = await Patient.open(t, browser, inv.url);
+  await patient.reach('lobby');
+  const phone = sipp('uac-short.xml', { service: `8${inv.dial_code}`, target: '10.77.0.2:5060' });
+  await patient.page.waitForSelector('#decline:visible');
+  await patient.join();
+  await patient.reach('connected');
+  await passes(phone);
+});
+
+for (const [name, port, what] of [['imposter', 5071, 'another authority\'s'], ['misnamed', 5072, 'for another name']]) {
+  test(`a PBX whose certificate is ${what} gets no call`, async (t) => {
+    const server = inHospital('openssl', ['s_server', '-accept', `10.77.0.4:${port}`, '-cert', at(`${name}.pem`), '-key', at(`${name}.key`)], { stdio: ['pipe', 'pipe', 'pipe'] });
+    await until(() => server.output.includes('ACCEPT'), () => server.output);
+    const patient = await Patient.open(t, browser, (await gateway.invite(`sip:${name}@hospital`)).url);
+    await patient.join();
+    await patient.reach('ended');
+    assert.equal(gateway.records().at(-1).cause.status, 503);
+    server.end();
+    await server.over;
+    assert.doesNotMatch(server.output, /INVITE/);
+    assert.match(server.output, /alert/i);
+  });
+}
+
+test('a trunk that is mutual and shows no certificate is not listened to', async () => {
+  const client = inHospital('openssl', ['s_client', '-connect', '10.77.0.1:5061', '-bind', '10.77.0.2:0', '-CAfile', at('ca.pem')], { stdio: ['pipe', 'pipe', 'pipe'] });
+  client.stdin.write('OPTIONS sip:x@10.77.0.1 SIP/2.0\r\n\r\n');
+  await until(() => /alert certificate required/.test(client.output), () => client.output, 5000);
+  client.end();
+  await client.over;
+});
+
+/** What becomes of a TLS client that says hello from an address. */
+const hello = (options) => new Promise((resolve) => {
+  const s = tls.connect({ host: '10.77.0.1', port: 5061, ca: execFileSync('cat', [at('ca.pem')]), checkServerIdentity: () => undefined, ...options });
+  s.on('secureConnect', () => setTimeout(() => s.write('OPTIONS sip:x SIP/2.0\r\n\r\n'), 50));
+  s.on('error', (e) => resolve(e.code ?? e.message));
+  s.on('close', () => resolve('closed'));
+  setTimeout(() => { s.destroy(); resolve('silent'); }, 2000);
+});
+
+test('who is no trunk comes to no handshake', async () => {
+  const before = await gateway.metric('sipbridge_sip_strangers_total');
+  assert.notEqual(await hello({}), 'silent');
+  assert.ok(await gateway.metric('sipbridge_sip_strangers_total') > before);
+});
