@@ -63,7 +63,7 @@ func TestSoundGoesThroughThePeerConnectionOverTCP(t *testing.T) {
 	})
 	connected := trickle(w, b)
 	offering(t, w, b)
-	<-connected
+	await(t, connected)
 	if w.peer.sound.Load() != nil || all.Through.Load() != 1 {
 		t.Fatal("it goes beside")
 	}
@@ -102,7 +102,7 @@ func TestSoundGoesBesideToARelay(t *testing.T) {
 	}
 	connected := trickle(w, b)
 	offering(t, w, b)
-	<-connected
+	await(t, connected)
 	if w.peer.sound.Load() == nil {
 		t.Fatal("it goes through")
 	}
@@ -133,7 +133,7 @@ func TestADataChannelWorksBesideTheSound(t *testing.T) {
 	c.OnMessage(func(m webrtc.DataChannelMessage) { heard <- string(m.Data) })
 	connected := trickle(w, b)
 	offering(t, w, b)
-	<-connected
+	await(t, connected)
 	crosses(t, w, b, 20)
 	select {
 	case got := <-heard:

@@ -106,8 +106,12 @@ func trickle(w *WebRTC, b *browser) (connected chan struct{}) {
 		for e := range w.Events() {
 			switch e.Kind {
 			case Candidate:
-				if e.Candidate != "" {
-					b.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: e.Candidate})
+				// One that comes before the description is offered again.
+				for range 1000 {
+					if e.Candidate == "" || b.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: e.Candidate}) == nil {
+						break
+					}
+					time.Sleep(5 * time.Millisecond)
 				}
 			case Connected:
 				connected <- struct{}{}
@@ -115,6 +119,16 @@ func trickle(w *WebRTC, b *browser) (connected chan struct{}) {
 		}
 	}()
 	return connected
+}
+
+// await waits for the media to be there.
+func await(t *testing.T, connected <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-connected:
+	case <-time.After(20 * time.Second):
+		t.Fatal("ICE and DTLS came to nothing in 20 s")
+	}
 }
 
 // offering makes an endpoint that a browser has offered to, answering that we
@@ -186,7 +200,7 @@ func joined(t *testing.T, negotiate func(*testing.T, *WebRTC, *browser), setting
 	b := newBrowser(t, settings...)
 	connected := trickle(w, b)
 	negotiate(t, w, b)
-	<-connected
+	await(t, connected)
 	return all, w, b
 }
 
