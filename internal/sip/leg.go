@@ -78,8 +78,9 @@ type Leg struct {
 	ending    *call.Cause
 	giveUp    chan struct{} // closed to cancel a dialled INVITE
 	way       way
-	digits    []call.Info // key presses that wait for the one going out
-	pressing  bool        // somebody presses them
+	digits    []call.Info   // key presses that wait for the one going out
+	pressing  bool          // somebody presses them
+	notified  chan struct{} // closed when a referrer has heard what became of its last wish; nil: it had none
 }
 
 func (s *Server) newLeg(t *trunk, uas bool, ep media.Endpoint) *Leg {
@@ -242,13 +243,28 @@ func (l *Leg) end(c call.Cause, tell bool) {
 		}
 		return
 	case confirmed:
-		bye := l.request(sipmsg.BYE)
-		if c.Q850 > 0 {
-			bye.AppendHeader(header("Reason", "Q.850;cause="+itoa(c.Q850)+`;text="`+clean(c.Text)+`"`))
-		}
-		l.s.tx.Go(func() { l.transact(bye) })
+		notified := l.notified
+		l.s.tx.Go(func() { l.bye(c, notified) })
 	}
 	l.finish(c, tell)
+}
+
+// bye ends the dialog, once a referrer has heard what became of its wish.
+func (l *Leg) bye(c call.Cause, notified <-chan struct{}) {
+	if notified != nil {
+		select {
+		case <-notified:
+		case <-time.After(lastWord):
+		case <-l.s.ctx.Done():
+		}
+	}
+	l.mu.Lock()
+	req := l.request(sipmsg.BYE)
+	l.mu.Unlock()
+	if c.Q850 > 0 {
+		req.AppendHeader(header("Reason", "Q.850;cause="+itoa(c.Q850)+`;text="`+clean(c.Text)+`"`))
+	}
+	l.transact(req)
 }
 
 // refuse sends the final response of a call that came to nothing. It needs mu.

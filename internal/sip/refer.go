@@ -3,6 +3,7 @@ package sip
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	sipmsg "github.com/emiago/sipgo/sip"
 
@@ -10,8 +11,12 @@ import (
 	"github.com/sipbridge/sipbridge/internal/policy"
 )
 
-// notices bounds what a referrer is told of one transfer.
-const notices = 8
+// notices bounds what a referrer is told of one transfer, lastWord the time in
+// which it hears of the end before the dialog is hung up.
+const (
+	notices  = 8
+	lastWord = 2 * time.Second
+)
 
 // onRefer takes a blind transfer (RFC 3515, RFC 5589 §6): the other end of the
 // call is to talk to somebody else, who is reached through the referrer's own
@@ -52,9 +57,13 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		return
 	}
 	s.reply(req, tx, 202, "Accepted")
-	told := make(chan int, notices)
+	told, notified := make(chan int, notices), make(chan struct{})
 	told <- 100 // RFC 3515 §2.4.4: the subscription begins with a word
-	l.s.tx.Go(func() { l.notify(fmt.Sprint(req.CSeq().SeqNo), told) })
+	l.notified = notified
+	l.s.tx.Go(func() {
+		defer close(notified)
+		l.notify(fmt.Sprint(req.CSeq().SeqNo), told)
+	})
 	l.post(call.Event{Transfer: &call.Transfer{Target: target, Told: func(status int) {
 		select {
 		case told <- status:
@@ -99,22 +108,22 @@ func (l *Leg) callerOf() policy.Address {
 }
 
 // notify tells the referrer what becomes of its wish, in order, until that is
-// settled or the dialog is over.
+// settled, or the leg is over and nothing is left to tell.
 func (l *Leg) notify(id string, told <-chan int) {
 	for {
 		var status int
 		select {
 		case status = <-told:
 		case <-l.done:
-			return
+			select {
+			case status = <-told:
+			default:
+				return
+			}
 		case <-l.s.ctx.Done():
 			return
 		}
 		l.mu.Lock()
-		if l.phase != confirmed {
-			l.mu.Unlock()
-			return
-		}
 		req := l.request(sipmsg.NOTIFY)
 		l.mu.Unlock()
 		state := "active;expires=180"
