@@ -180,8 +180,9 @@ func (s *Server) onInfo(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		s.reply(req, tx, 415, "Unsupported Media Type", header("Accept", dtmf.RelayType+", "+dtmf.PlainType))
 		return
 	}
-	s.reply(req, tx, 200, "OK")
+	// Taken before it is answered: the answer lets the peer send the next one.
 	l.digit(byInfo, call.Info{Digit: digit, Length: length})
+	s.reply(req, tx, 200, "OK")
 }
 
 func (s *Server) onOptions(req *sipmsg.Request, tx sipmsg.ServerTransaction) {

@@ -1,7 +1,7 @@
 // Speech through the gateway over a line that loses packets, and the judge itself.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { makeHospital, dropHospital, endAll } from '../lib/net.mjs';
+import { makeHospital, dropHospital, endAll, until } from '../lib/net.mjs';
 import { makeHome, dropHome } from '../lab/lab.mjs';
 import { Booth, exchange, speech } from './booth.mjs';
 import { stoi } from './stoi.mjs';
@@ -48,7 +48,11 @@ test('the line loses, delays, doubles and reorders as it is told', async () => {
       assert.ok(Math.abs(way.Lost / way.Frames - 0.1) < 0.07, JSON.stringify(way));
       assert.ok(way.Reordered > 10 && way.Duplicated > 5, JSON.stringify(way));
     }
-    const [{ legs: [browser] }] = await booth.gateway.calls();
+    let browser;
+    await until(async () => {
+      [{ legs: [browser] }] = await booth.gateway.calls();
+      return browser.media[0].rtt_ms > 0; // with the browser's next report
+    }, 'a round trip', 12000);
     assert.ok(browser.media[0].rtt_ms > 55 && browser.media[0].rtt_ms < 120, `a round trip of ${browser.media[0].rtt_ms} ms on a line of 30 ms`);
     assert.ok(browser.media[0].far_loss > 0.01, 'the patient reports what was lost on its way');
   });
