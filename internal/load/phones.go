@@ -157,15 +157,15 @@ const settling = time.Second
 // answer on.
 func (l line) hear(ctx context.Context) (took time.Duration, ok bool) {
 	answered := time.Now()
-	for poll := time.NewTicker(time.Millisecond); time.Since(answered) < settling; {
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for time.Since(answered) < settling {
 		select {
 		case <-ctx.Done():
-			poll.Stop()
 			return 0, false
 		case <-poll.C:
 		}
 		if c := l.counts(); c.toWeb > 0 && c.toPhone > 0 {
-			poll.Stop()
 			took, ok = time.Since(answered), true
 			break
 		}

@@ -22,17 +22,9 @@ const (
 // call is to talk to somebody else, who is reached through the referrer's own
 // trunk, so that the PBX's rules on who may call whom hold for it, too.
 func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
-	if !s.valid(req, tx) {
-		return
-	}
-	l := s.find(req)
+	// One outside a call would have us call whomever it names.
+	l := s.leg(req, tx)
 	if l == nil {
-		// A REFER of its own would have us call whomever a stranger names.
-		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
-		return
-	}
-	if !l.inOrder(req) {
-		s.reply(req, tx, 500, "Out of Order")
 		return
 	}
 	to, status, why := referTo(req)
@@ -65,9 +57,8 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		l.notify(fmt.Sprint(req.CSeq().SeqNo), told)
 	})
 	l.post(call.Event{Transfer: &call.Transfer{Target: target, Told: func(status int) {
-		select {
-		case told <- status:
-		default: // it rings and rings
+		if status >= 200 || len(told) < notices-1 { // the last place is kept for the end
+			told <- status
 		}
 	}}})
 }

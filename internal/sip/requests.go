@@ -132,17 +132,27 @@ func (s *Server) onAck(req *sipmsg.Request, _ sipmsg.ServerTransaction) {
 	}
 }
 
-func (s *Server) onBye(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
+// leg is the one that a request of its dialog is for (RFC 3261 §12.2.2); nil if
+// the request has been refused.
+func (s *Server) leg(req *sipmsg.Request, tx sipmsg.ServerTransaction) *Leg {
 	if !s.valid(req, tx) {
-		return
+		return nil
 	}
 	l := s.find(req)
 	if l == nil {
 		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
-		return
+		return nil
 	}
 	if !l.inOrder(req) {
 		s.reply(req, tx, 500, "Out of Order")
+		return nil
+	}
+	return l
+}
+
+func (s *Server) onBye(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
+	l := s.leg(req, tx)
+	if l == nil {
 		return
 	}
 	s.reply(req, tx, 200, "OK")
@@ -155,16 +165,8 @@ func (s *Server) onCancel(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 }
 
 func (s *Server) onInfo(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
-	if !s.valid(req, tx) {
-		return
-	}
-	l := s.find(req)
+	l := s.leg(req, tx)
 	if l == nil {
-		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
-		return
-	}
-	if !l.inOrder(req) {
-		s.reply(req, tx, 500, "Out of Order")
 		return
 	}
 	if len(req.Body()) == 0 {
