@@ -54,7 +54,8 @@ type loaded struct {
 	Refused99              float64 // ms from INVITE to 503
 	MedianMS, P95MS        float64 // INVITE to 200
 	Sound50, Sound95       float64 // ms from the 200 until both hear something
-	Latency50, Latency99   float64 // ms from the telephone's socket to the patient's
+	Latency50, Latency99   float64 // ms from the telephone's socket to the patient's, once all calls are up
+	Rising50, Rising99     float64 // the same while calls are being set up
 	LostToWeb              float64 // share of the telephones' packets that reached no patient, from a second after the answer on
 	FromPhone, ToWeb, Back uint64
 }
@@ -64,6 +65,7 @@ var loadCallsCommand = &cli.Command{
 	Flags: []cli.Flag{codecFlag, &cli.IntFlag{Name: "calls", Value: 25},
 		&cli.Float64Flag{Name: "rate", Usage: "calls offered a second, whatever becomes of them; 0: a few at a time"}, &cli.DurationFlag{Name: "talk", Value: 10 * time.Second},
 		&cli.StringFlag{Name: "srtp", Usage: "the only SRTP profile patients take: gcm or cm"},
+		&cli.PathFlag{Name: "speech", Usage: "what telephones say: G.711 mu-law in `FILE`, over and over; without it, silence"},
 		&cli.StringFlag{Name: "gateway", Value: "127.0.0.1:15060"}, &cli.StringFlag{Name: "listen", Value: "127.0.0.1:15099"},
 		&cli.StringFlag{Name: "admin", Value: "http://127.0.0.1:19090"},
 		&cli.StringFlag{Name: "rtpengine", Usage: "put rtpengine in the gateway's place: its control `ADDRESS`"}},
@@ -76,6 +78,12 @@ var loadCallsCommand = &cli.Command{
 		pool, err := media.NewPool(loops, 40000, 44999, time.Second)
 		if err != nil {
 			return err
+		}
+		sound := load.Sound{Codec: c.String("codec"), SRTP: c.String("srtp")}
+		if file := c.Path("speech"); file != "" {
+			if sound.Speech, err = os.ReadFile(file); err != nil {
+				return err
+			}
 		}
 		endpoint := func(_ sip.Trunk, listen netip.Addr) (media.Endpoint, error) {
 			return media.NewPlain(media.PlainConfig{Pool: pool, Listen: listen, Codecs: []string{"PCMU"}, Events: true, Log: slog.New(slog.DiscardHandler)})
@@ -103,14 +111,15 @@ var loadCallsCommand = &cli.Command{
 			connect = load.ThroughGateway(ua, policy.Target{Kind: "trunk", Name: "gateway", From: policy.Address{User: "load"}}, visits)
 		}
 		// "up" and "down" tell whoever measures when the calls are steady.
-		r, err := load.Run(c.Context, connect, load.Pace{Calls: c.Int("calls"), Rate: c.Float64("rate")}, load.Sound{Codec: c.String("codec"), SRTP: c.String("srtp")}, c.Duration("talk"),
+		r, err := load.Run(c.Context, connect, load.Pace{Calls: c.Int("calls"), Rate: c.Float64("rate")}, sound, c.Duration("talk"),
 			func() { fmt.Println("up") }, func() { fmt.Println("down"); time.Sleep(200 * time.Millisecond) })
 		if err != nil {
 			return err
 		}
 		out := loaded{Calls: r.Calls, Failed: r.Failed, Refused: len(r.Refused), Refused99: load.Percentile(r.Refused, 99),
 			Sound50: load.Percentile(r.ToSound, 50), Sound95: load.Percentile(r.ToSound, 95), MedianMS: load.Percentile(r.ToAnswer, 50), P95MS: load.Percentile(r.ToAnswer, 95),
-			Latency50: load.Percentile(r.Latency, 50), Latency99: load.Percentile(r.Latency, 99), FromPhone: r.FromPhone, ToWeb: r.ToWeb, Back: r.ToPhone}
+			Latency50: load.Percentile(r.Latency, 50), Latency99: load.Percentile(r.Latency, 99),
+			Rising50: load.Percentile(r.Rising, 50), Rising99: load.Percentile(r.Rising, 99), FromPhone: r.FromPhone, ToWeb: r.ToWeb, Back: r.ToPhone}
 		if r.FromPhone > 0 {
 			out.LostToWeb = max(1-float64(r.ToWeb)/float64(r.FromPhone), 0)
 		}

@@ -7,6 +7,9 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,29 +17,29 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/pion/dtls/v3"
-	"github.com/pion/interceptor"
-	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 )
 
 // Patient is one page without a browser. It answers every call and
 // sends back what it hears.
 type Patient struct {
-	api   *webrtc.API
 	ws    *websocket.Conn
-	codec string
+	sound Sound
+	local netip.Addr // where its sound is
 
 	// Answered and Ended count calls; Received counts RTP packets.
 	Answered, Ended, Received atomic.Int64
 
-	latency []time.Duration // owned by the track's reader, then by whoever hung up
+	latency []time.Duration // guarded by the wire's mu until that is closed
+	steady  int             // where in latency the calls were all up
 
 	// ---- owned by Run ----
 	seq, ack uint64
 	early    []string
 
-	mu sync.Mutex // guards pc, and writes to the WebSocket
-	pc *webrtc.PeerConnection
+	mu   sync.Mutex // guards pc and wire, and writes to the WebSocket
+	pc   *webrtc.PeerConnection
+	wire *wire
 }
 
 // maxSamples bounds the latencies a patient keeps: three minutes of packets.
@@ -64,36 +67,45 @@ var profiles = map[string][]dtls.SRTPProtectionProfile{
 	"": nil, "gcm": {dtls.SRTP_AEAD_AES_128_GCM}, "cm": {dtls.SRTP_AES128_CM_HMAC_SHA1_80},
 }
 
-// Sound is what a patient has for it.
+// Sound is what a call's ends have for it.
 type Sound struct {
-	Codec string // "PCMU" or "opus": the only one it answers with
-	SRTP  string // "gcm" or "cm": the only profile it takes; "": any
+	Codec  string // "PCMU" or "opus": the only one that the patient answers with
+	SRTP   string // "gcm" or "cm": the only profile that the patient takes; "": any
+	Speech []byte // G.711 mu-law that the telephone plays over and over; nil: silence that tells when it was sent
 }
 
-// newPatient makes a patient who answers with one codec.
-func newPatient(sound Sound) (*Patient, error) {
-	params, ok := codecs[sound.Codec]
-	if !ok {
+// newPatient makes a patient who answers with one codec, from the address that
+// leads to the other's host and port.
+func newPatient(sound Sound, other string) (*Patient, error) {
+	if _, ok := codecs[sound.Codec]; !ok {
 		return nil, fmt.Errorf("load: no codec %q", sound.Codec)
 	}
-	profile, ok := profiles[sound.SRTP]
-	if !ok {
+	if _, ok := profiles[sound.SRTP]; !ok {
 		return nil, fmt.Errorf("load: no SRTP profile %q", sound.SRTP)
 	}
-	me := new(webrtc.MediaEngine)
-	if err := me.RegisterCodec(params, webrtc.RTPCodecTypeAudio); err != nil {
-		return nil, err
+	c, err := net.Dial("udp4", other) // sends nothing
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
 	}
-	var se webrtc.SettingEngine
-	se.SetIncludeLoopbackCandidate(true)
-	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	se.SetSRTPProtectionProfiles(profile...)
-	return &Patient{codec: sound.Codec, latency: make([]time.Duration, 0, maxSamples), api: webrtc.NewAPI(webrtc.WithMediaEngine(me), webrtc.WithSettingEngine(se), webrtc.WithInterceptorRegistry(new(interceptor.Registry)))}, nil
+	defer c.Close()
+	local, err := netip.ParseAddrPort(c.LocalAddr().String())
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	return &Patient{sound: sound, local: local.Addr(), latency: make([]time.Duration, 0, maxSamples)}, nil
 }
 
 // Open opens a link and returns once the engine has welcomed the patient.
 func Open(ctx context.Context, link string, sound Sound) (*Patient, error) {
-	p, err := newPatient(sound)
+	u, err := url.Parse(link)
+	if err != nil {
+		return nil, fmt.Errorf("load: link: %w", err)
+	}
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme
+	}
+	p, err := newPatient(sound, net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		return nil, err
 	}
@@ -217,38 +229,21 @@ func (p *Patient) take(ctx context.Context, m message) error {
 	return nil
 }
 
-// answer takes an offer and returns the answer, candidates included.
+// answer takes an offer and returns the answer, candidates included. The patient
+// echoes what it hears: real frames of the codec without an encoder.
 func (p *Patient) answer(offer string) (string, error) {
-	pc, err := p.api.NewPeerConnection(webrtc.Configuration{})
+	w, err := newWire(p)
 	if err != nil {
+		return "", err
+	}
+	pc, err := w.peerConnection()
+	if err != nil {
+		w.Close()
 		return "", err
 	}
 	p.mu.Lock()
-	p.pc = pc
+	p.pc, p.wire = pc, w
 	p.mu.Unlock()
-	track, err := webrtc.NewTrackLocalStaticRTP(codecs[p.codec].RTPCodecCapability, "audio", "patient")
-	if err != nil {
-		return "", err
-	}
-	if _, err = pc.AddTrack(track); err != nil {
-		return "", err
-	}
-	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
-		buf := make([]byte, 1600)
-		var pkt rtp.Packet
-		for {
-			n, _, err := t.Read(buf)
-			if err != nil {
-				return
-			}
-			p.Received.Add(1)
-			p.clock(buf[:n])
-			// The patient echoes: real frames of the codec without an encoder.
-			if pkt.Unmarshal(buf[:n]) == nil && track.WriteRTP(&pkt) != nil {
-				return
-			}
-		}
-	})
 	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
 		return "", err
 	}
@@ -270,23 +265,38 @@ func (p *Patient) answer(offer string) (string, error) {
 	return pc.LocalDescription().SDP, nil
 }
 
-// clock reads when a telephone sent a packet, where that crossed untouched.
-func (p *Patient) clock(b []byte) {
-	if p.codec != "PCMU" || len(b) < 12+160 {
+// hear counts a packet and, where it crossed untouched, reads when the telephone
+// sent it.
+func (p *Patient) hear(b []byte, now time.Time) {
+	p.Received.Add(1)
+	if p.sound.Codec != "PCMU" || len(b) < 12+160 {
 		return
 	}
-	at := time.Now().UnixNano() - int64(binary.BigEndian.Uint64(b[len(b)-160:]))
+	at := now.UnixNano() - int64(binary.BigEndian.Uint64(b[len(b)-160:]))
 	if at > 0 && at < int64(time.Minute) && len(p.latency) < cap(p.latency) {
 		p.latency = append(p.latency, time.Duration(at))
 	}
 }
 
+// up marks the moment from which all calls are up.
+func (p *Patient) up() {
+	p.mu.Lock()
+	w := p.wire
+	p.mu.Unlock()
+	if w != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		p.steady = len(p.latency)
+	}
+}
+
 func (p *Patient) hangUp() {
 	p.mu.Lock()
-	pc := p.pc
-	p.pc = nil
+	pc, w := p.pc, p.wire
+	p.pc, p.wire = nil, nil
 	p.mu.Unlock()
 	if pc != nil {
 		pc.Close()
+		w.mux.Close()
 	}
 }

@@ -23,7 +23,8 @@ type Result struct {
 	Refused          []time.Duration // INVITE to 503, sorted; they are not failed
 	ToAnswer         []time.Duration // INVITE to 200, sorted
 	ToSound          []time.Duration // from the 200 until both have heard something, sorted
-	Latency          []time.Duration // telephone's socket to patient's, sorted; only where the sound crosses untouched
+	Latency          []time.Duration // telephone's socket to patient's once all calls are up, sorted; only where the sound crosses untouched
+	Rising           []time.Duration // the same while calls are being set up
 	FromPhone, ToWeb uint64          // packets the telephones sent from a second after the answer on, and those the patients received
 	ToPhone          uint64          // packets the telephones received of the patients' echo
 }
@@ -109,7 +110,7 @@ func Run(ctx context.Context, connect Connect, pace Pace, sound Sound, talk time
 			l.settled = new(atomic.Pointer[counts])
 			lines = append(lines, l)
 			r.ToAnswer = append(r.ToAnswer, l.took)
-			talking.Go(func() { media.Feed(ctx, l.phone, stamped) })
+			talking.Go(func() { media.Feed(ctx, l.phone, sound.source(n)) })
 			talking.Go(func() {
 				if took, ok := l.hear(ctx); ok {
 					mu.Lock()
@@ -120,6 +121,9 @@ func Run(ctx context.Context, connect Connect, pace Pace, sound Sound, talk time
 		})
 	}
 	wg.Wait()
+	for _, l := range lines {
+		l.patient.up()
+	}
 	up()
 	select {
 	case <-time.After(talk):
@@ -142,9 +146,10 @@ func Run(ctx context.Context, connect Connect, pace Pace, sound Sound, talk time
 	talking.Wait()
 	for _, l := range lines {
 		l.patient.hangUp()
-		r.Latency = append(r.Latency, l.patient.latency...)
+		r.Rising = append(r.Rising, l.patient.latency[:l.patient.steady]...)
+		r.Latency = append(r.Latency, l.patient.latency[l.patient.steady:]...)
 	}
-	for _, times := range [][]time.Duration{r.Latency, r.ToAnswer, r.ToSound, r.Refused} {
+	for _, times := range [][]time.Duration{r.Latency, r.Rising, r.ToAnswer, r.ToSound, r.Refused} {
 		slices.Sort(times)
 	}
 	return r, nil
@@ -177,6 +182,21 @@ func (l line) hear(ctx context.Context) (took time.Duration, ok bool) {
 		l.settled.Store(&c)
 	}
 	return took, ok
+}
+
+// source is what the n-th telephone plays: no two say the same at a time.
+func (s Sound) source(n int) func(frame []byte) bool {
+	if len(s.Speech) == 0 {
+		return stamped
+	}
+	at := n * 31_000
+	return func(frame []byte) bool {
+		for i := range frame {
+			frame[i] = s.Speech[at%len(s.Speech)]
+			at++
+		}
+		return true
+	}
 }
 
 // stamped is a frame that says when it was made, and is otherwise quiet.

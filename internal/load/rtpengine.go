@@ -22,7 +22,7 @@ import (
 func ThroughRTPEngine(control string, endpoint func() (media.Endpoint, error)) Connect {
 	return func(ctx context.Context, n int, sound Sound, talking *sync.WaitGroup) (l line, err error) {
 		began := time.Now()
-		p, err := newPatient(sound)
+		p, err := newPatient(sound, control)
 		if err != nil {
 			return line{}, err
 		}

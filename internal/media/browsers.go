@@ -161,7 +161,7 @@ func (b *Browsers) configure(cfg BrowsersConfig) error {
 }
 
 // peerConnection makes one whose DTLS keys are told to keys.
-func (b *Browsers) peerConnection(keys *dtlsKeys) (*webrtc.PeerConnection, error) {
+func (b *Browsers) peerConnection(keys *DTLSKeys) (*webrtc.PeerConnection, error) {
 	se := b.settings
 	se.SetDTLSKeyLogWriter(keys)
 	se.SetDTLSServerHelloMessageHook(keys.hello)

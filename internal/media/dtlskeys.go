@@ -11,8 +11,10 @@ import (
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/dtls/v3/pkg/crypto/prf"
+	"github.com/pion/dtls/v3/pkg/protocol"
 	"github.com/pion/dtls/v3/pkg/protocol/extension"
 	"github.com/pion/dtls/v3/pkg/protocol/handshake"
+	"github.com/pion/dtls/v3/pkg/protocol/recordlayer"
 	"github.com/pion/srtp/v3"
 )
 
@@ -21,13 +23,14 @@ import (
 const replayWindow = 64
 
 // errNoKeys is returned where a handshake did not show what SRTP's keys are
-// made of: we were its client, or it is not through.
+// made of: it took another way than ours, or is not through.
 var errNoKeys = errors.New("media: the handshake's keys are not known")
 
-// dtlsKeys learns what the SRTP keys of one PeerConnection are made of, by the
-// two doors that pion has: the key log, which stays in memory, and the
-// ServerHello, which is ours because we always answer as the DTLS server.
-type dtlsKeys struct {
+// DTLSKeys learns what the SRTP keys of one PeerConnection are made of: from
+// the key log (as an io.Writer), which stays in memory, and from the ServerHello.
+// That is ours where we are the DTLS server, and on the wire where we are the
+// client.
+type DTLSKeys struct {
 	mu      sync.Mutex // guards all below
 	client  []byte     // ClientHello.random
 	server  []byte     // ServerHello.random
@@ -38,7 +41,7 @@ type dtlsKeys struct {
 
 // Write takes a line of the key log: CLIENT_RANDOM, the random and the master
 // secret, in hexadecimal.
-func (k *dtlsKeys) Write(line []byte) (int, error) {
+func (k *DTLSKeys) Write(line []byte) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if f := bytes.Fields(line); len(f) == 3 && string(f[0]) == "CLIENT_RANDOM" {
@@ -53,8 +56,29 @@ func (k *dtlsKeys) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// hello reads our ServerHello as it goes out, and leaves it as it is.
-func (k *dtlsKeys) hello(m handshake.MessageServerHello) handshake.Message {
+// Hear reads a ServerHello out of a datagram that came in, if there is one.
+func (k *DTLSKeys) Hear(datagram []byte) {
+	records, err := recordlayer.UnpackDatagram(datagram)
+	if err != nil {
+		return
+	}
+	for _, r := range records {
+		var record recordlayer.Header
+		if record.Unmarshal(r) != nil || record.Epoch != 0 || record.ContentType != protocol.ContentTypeHandshake {
+			continue
+		}
+		var h handshake.Header
+		var hello handshake.MessageServerHello
+		body := r[recordlayer.FixedHeaderSize:]
+		if h.Unmarshal(body) == nil && h.Type == handshake.TypeServerHello && hello.Unmarshal(body[handshake.HeaderLength:]) == nil {
+			k.hello(hello)
+		}
+	}
+}
+
+// hello takes a ServerHello, ours as it goes out or the peer's, and leaves it as
+// it is.
+func (k *DTLSKeys) hello(m handshake.MessageServerHello) handshake.Message {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	random := m.Random.MarshalFixed()
@@ -70,9 +94,9 @@ func (k *dtlsKeys) hello(m handshake.MessageServerHello) handshake.Message {
 	return &m
 }
 
-// contexts makes the SRTP contexts for what comes in and goes out (RFC 5764
+// Contexts makes the SRTP contexts for what comes in and goes out (RFC 5764
 // §4.2), and wipes what they were made of.
-func (k *dtlsKeys) contexts() (in, out *srtp.Context, err error) {
+func (k *DTLSKeys) Contexts(client bool) (in, out *srtp.Context, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	defer k.wipe()
@@ -94,6 +118,9 @@ func (k *dtlsKeys) contexts() (in, out *srtp.Context, err error) {
 	defer clear(all)
 	theirs, ours := all[:keySize], all[keySize:2*keySize]
 	theirSalt, ourSalt := all[2*keySize:2*keySize+saltSize], all[2*keySize+saltSize:]
+	if client {
+		theirs, ours, theirSalt, ourSalt = ours, theirs, ourSalt, theirSalt
+	}
 	if in, err = srtp.CreateContext(theirs, theirSalt, profile, srtp.SRTPReplayProtection(replayWindow)); err != nil {
 		return nil, nil, err
 	}
@@ -104,7 +131,7 @@ func (k *dtlsKeys) contexts() (in, out *srtp.Context, err error) {
 }
 
 // hash is the one of the cipher suite's PRF (RFC 5246 §5, RFC 5289 §3).
-func (k *dtlsKeys) hash() func() hash.Hash {
+func (k *DTLSKeys) hash() func() hash.Hash {
 	switch dtls.CipherSuiteID(k.suite) {
 	case dtls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, dtls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:
 		return sha512.New384
@@ -113,7 +140,7 @@ func (k *dtlsKeys) hash() func() hash.Hash {
 }
 
 // wipe needs mu.
-func (k *dtlsKeys) wipe() {
+func (k *DTLSKeys) wipe() {
 	clear(k.master)
 	k.master, k.client, k.server = nil, nil, nil
 }

@@ -30,8 +30,8 @@ const (
 	memory = 0.2
 )
 
-// measure is called once an interval; due is when it should have been.
-func (s *strain) measure(at, due time.Duration) {
+// measure is called a few times a second, by a timer that was as late as it says.
+func (s *strain) measure(at, missed time.Duration) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return
@@ -45,7 +45,7 @@ func (s *strain) measure(at, due time.Duration) {
 	s.spent, s.at = spent, at
 	s.effort.Store(int32(affordable(s.Busy(), int(s.effort.Load()))))
 	late := time.Duration(s.late.Load())
-	s.late.Store(int64(late + time.Duration(float64(max(at-due, 0)-late)*memory)))
+	s.late.Store(int64(late + time.Duration(float64(max(missed, 0)-late)*memory)))
 }
 
 // Busy is the share of the processors in use over the last second or so, 0 to 1.

@@ -56,7 +56,6 @@ func (l *Loops) Close() error {
 		close(l.rounds.over)
 	}
 	for _, one := range l.all {
-		one.over.Store(true)
 		err = errors.Join(err, one.file.SetReadDeadline(time.Unix(1, 0)))
 	}
 	l.wg.Wait()
@@ -72,13 +71,16 @@ func (l *Loops) next() *loop { return l.all[int(l.turn.Add(1))%len(l.all)] }
 const batch = 128
 
 // A loop that has much to do looks once a tick instead of being woken for each
-// packet: sound waits a millisecond at most, and the wake-ups, which cost more
-// than the packets, are shared.
+// packet: sound waits two milliseconds at most, and the wake-ups, which cost more
+// than the packets, are shared. Where a tick's packets themselves take long, it
+// ticks faster: no packet waits longer for that.
 const (
-	tick    = time.Millisecond
-	span    = 50 * tick // over which a loop is judged
-	hurried = 100       // packets in a span: from 2,000 a second on, it ticks
+	tick    = 2 * time.Millisecond
+	fast    = time.Millisecond
+	span    = 50 * time.Millisecond // over which a loop is judged
+	hurried = 100                   // packets in a span: from 2,000 a second on, it ticks
 	relaxed = hurried * 7 / 10
+	crowded = 1500 // packets in a span: from 30,000 a second on, it ticks fast
 )
 
 // loop is one epoll instance. While it has little to do it is itself waited for
@@ -86,11 +88,11 @@ const (
 // thread.
 type loop struct {
 	fd      int // the sockets
-	door    int // holds fd while Go's poller watches
+	door    int // holds fd and clock while Go's poller watches
+	clock   int // a timerfd: time.Sleep would add what the packets of a tick took
 	file    *os.File
 	wait    syscall.RawConn
 	sockets table
-	over    atomic.Bool
 
 	// ---- owned by run ----
 	events [batch]unix.EpollEvent
@@ -100,35 +102,70 @@ type loop struct {
 }
 
 func newLoop() (*loop, error) {
-	l := new(loop)
-	var err error
-	if l.fd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("media: epoll: %w", err)
-	}
-	if l.door, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, errors.Join(fmt.Errorf("media: epoll: %w", err), unix.Close(l.fd))
-	}
-	if err := unix.SetNonblock(l.door, true); err != nil { // what makes os.NewFile hand it to the poller
-		return nil, errors.Join(fmt.Errorf("media: epoll: %w", err), unix.Close(l.fd), unix.Close(l.door))
-	}
-	l.file = os.NewFile(uintptr(l.door), "epoll")
-	if l.wait, err = l.file.SyscallConn(); err == nil {
-		err = l.watch(unix.EPOLL_CTL_ADD)
-	}
-	if err != nil {
-		return nil, errors.Join(err, l.close())
+	l := &loop{fd: -1, door: -1, clock: -1}
+	if err := l.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("media: epoll: %w", err), l.close())
 	}
 	return l, nil
 }
 
-func (l *loop) close() error { return errors.Join(l.file.Close(), unix.Close(l.fd)) }
+func (l *loop) open() error {
+	var err error
+	if l.fd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	if l.clock, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return err
+	}
+	if l.door, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	if err := unix.SetNonblock(l.door, true); err != nil { // what makes os.NewFile hand it to the poller
+		return err
+	}
+	l.file = os.NewFile(uintptr(l.door), "epoll")
+	if l.wait, err = l.file.SyscallConn(); err != nil {
+		return err
+	}
+	return errors.Join(l.watch(unix.EPOLL_CTL_ADD, l.clock), l.watch(unix.EPOLL_CTL_ADD, l.fd))
+}
 
-// watch puts the sockets before Go's poller, or takes them away.
-func (l *loop) watch(op int) error {
-	if err := unix.EpollCtl(l.door, op, l.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(l.fd)}); err != nil {
+func (l *loop) close() error {
+	var err error
+	if l.file != nil {
+		err = l.file.Close()
+		l.door = -1
+	}
+	for _, fd := range []int{l.door, l.clock, l.fd} {
+		if fd >= 0 {
+			err = errors.Join(err, unix.Close(fd))
+		}
+	}
+	return err
+}
+
+// watch puts a descriptor before Go's poller, or takes it away.
+func (l *loop) watch(op, fd int) error {
+	if err := unix.EpollCtl(l.door, op, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
 		return fmt.Errorf("media: epoll: %w", err)
 	}
 	return nil
+}
+
+// wind has the clock tick, or with 0 stand still.
+func (l *loop) wind(every time.Duration) error {
+	t := unix.NsecToTimespec(int64(every))
+	if err := unix.TimerfdSettime(l.clock, 0, &unix.ItimerSpec{Interval: t, Value: t}, nil); err != nil {
+		return fmt.Errorf("media: clock: %w", err)
+	}
+	return nil
+}
+
+// ticked reports whether the clock has ticked since it was last asked.
+func (l *loop) ticked(uintptr) bool {
+	var n uint64
+	got, _, _ := syscall.RawSyscall(unix.SYS_READ, uintptr(l.clock), uintptr(unsafe.Pointer(&n)), unsafe.Sizeof(n))
+	return got == unsafe.Sizeof(n)
 }
 
 // run reads until the loop is over.
@@ -156,16 +193,20 @@ func (l *loop) run() {
 // hurry looks once a tick for as long as there is much to do; false if the loop
 // is over.
 func (l *loop) hurry() bool {
-	if l.watch(unix.EPOLL_CTL_DEL) != nil {
+	every := tick
+	if l.wind(every) != nil {
 		return true // then it is woken for each packet
+	}
+	defer func() { _ = l.wind(0) }() // a clock that goes on wakes us in vain, no more
+	if l.watch(unix.EPOLL_CTL_DEL, l.fd) != nil {
+		return true
 	}
 	for {
 		l.taken = 0
 		for began := time.Now(); time.Since(began) < span; {
-			if l.over.Load() {
+			if l.wait.Read(l.ticked) != nil {
 				return false
 			}
-			time.Sleep(tick)
 			for l.look() {
 				l.serve()
 				if l.ready < batch {
@@ -173,8 +214,15 @@ func (l *loop) hurry() bool {
 				}
 			}
 		}
+		pace := tick
+		if l.taken > crowded {
+			pace = fast
+		}
+		if pace != every && l.wind(pace) == nil {
+			every = pace
+		}
 		if l.taken < relaxed {
-			return l.watch(unix.EPOLL_CTL_ADD) == nil
+			return l.watch(unix.EPOLL_CTL_ADD, l.fd) == nil
 		}
 	}
 }

@@ -23,7 +23,7 @@ type peer struct {
 	w     *WebRTC
 	pc    *webrtc.PeerConnection
 	audio *webrtc.RTPTransceiver
-	keys  dtlsKeys
+	keys  DTLSKeys
 	stop  func()    // ends the reports
 	once  sync.Once // the way of the packets is chosen once: no SSRC has two senders
 	sound atomic.Pointer[sound]
@@ -135,7 +135,7 @@ func (p *peer) beside() (*sound, error) {
 		return nil, err
 	}
 	s := &sound{stream: p.w.stream, browsers: p.w.browsers}
-	if s.in, s.out, err = p.keys.contexts(); err != nil {
+	if s.in, s.out, err = p.keys.Contexts(false); err != nil {
 		return nil, err
 	}
 	if err := p.follow(s, pair); err != nil {

@@ -6,10 +6,12 @@ import (
 )
 
 // round is the time between two looks at each stream; parts is how many parts it
-// has, so that not all reports leave at once.
+// has, so that not all reports leave at once; measures is how often in a round the
+// strain is looked at.
 const (
-	round = time.Second
-	parts = 10
+	round    = time.Second
+	measures = 10
+	parts    = 50
 )
 
 // rounds calls everybody once a round, on one goroutine.
@@ -40,7 +42,10 @@ func (r *rounds) run() {
 			return
 		case <-tick.C:
 		}
-		r.strain.measure(since(), expected)
+		late := since() - expected
+		if now%(parts/measures) == 0 {
+			r.strain.measure(since(), late)
+		}
 		r.mu.Lock()
 		due := make([]*errand, 0, len(r.turns[now]))
 		for e := range r.turns[now] {

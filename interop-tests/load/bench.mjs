@@ -26,7 +26,8 @@ export const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1]
 const engines = {
   async sipbridge(cell) {
     const text = config({ routes: `  - {name: telephones to patients, to: [visit], codecs: [${cell.codec}]}` })
-      .replace('interfaces: {', 'interfaces: {lo: {address: 127.0.0.1}, ').replace('webrtc_port: 18443', 'webrtc_port: 18443, interface: lo');
+      .replace('interfaces: {', 'interfaces: {lo: {address: 127.0.0.1}, ').replace('webrtc_port: 18443', 'webrtc_port: 18443, interface: lo')
+      .replace('rtp_ports: 20000-20999', 'rtp_ports: 20000-23999');
     const gateway = await new Gateway(text).start({ GOMAXPROCS: '1' });
     return { pid: gateway.child.pid, args: [], stop: () => gateway.stop(), goroutines: () => gateway.metric('go_goroutines') };
   },
@@ -38,8 +39,10 @@ const engines = {
   },
 };
 
+const speech = new URL('../../internal/demo/prompts/greeting.ulaw', import.meta.url).pathname;
+
 /** The generator, on the second core. */
-const generate = (cell, ...more) => track(spawn('taskset', ['-c', '1', binary, 'load', 'calls', '--calls', String(cell.calls), '--codec', cell.codec, '--srtp', cell.srtp, ...more],
+const generate = (cell, ...more) => track(spawn('taskset', ['-c', '1', binary, 'load', 'calls', '--calls', String(cell.calls), '--codec', cell.codec, '--srtp', cell.srtp, ...(cell.speech ? ['--speech', speech] : []), ...more],
   { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, GOMAXPROCS: '1', SIPBRIDGE_ADMIN_TOKEN: token } }));
 
 /** What it said at its end. */
@@ -55,8 +58,8 @@ async function run(name, cell) {
   const engine = await engines[name](cell);
   execFileSync('taskset', ['-a', '-cp', '0', String(engine.pid)]);
   const idle = rss(engine.pid);
-  const load = generate(cell, '--talk', `${seconds + 3}s`, ...engine.args);
-  await until(() => load.output.includes('up'), () => load.output, 120000);
+  const load = generate(cell, '--rate', String(cell.calls > 200 ? 10 : 20), '--talk', `${seconds + 3}s`, ...engine.args);
+  await until(() => load.output.includes('up'), () => load.output, 120_000);
   await sleep(2000);
   const from = cpu(engine.pid), generator = cpu(load.pid), at = Date.now();
   await sleep(seconds * 1000);
@@ -66,13 +69,14 @@ async function run(name, cell) {
   const goroutines = await engine.goroutines();
   const result = await said(load);
   await engine.stop();
-  if (result.Failed) console.log(`${name}, ${cell.name}: ${result.Failed} calls failed: ${load.output.slice(0, 300)}`);
-  return { cpu: spent / span / cell.calls, memory, goroutines: goroutines / cell.calls, busy, ...result };
+  const up = result.Calls - result.Failed - result.Refused;
+  if (up < cell.calls) console.log(`${name}, ${cell.name}: ${result.Refused} calls refused, ${result.Failed} failed: ${load.output.slice(0, 300)}`);
+  return { up, cpu: spent / span / up, memory, goroutines: goroutines / up, busy, ...result };
 }
 
 /** More calls than a core holds. */
 async function flood() {
-  const cell = { codec: 'opus', srtp: 'gcm', calls: 1200, rate: 20 };
+  const cell = { codec: 'opus', srtp: 'gcm', speech: true, calls: 1200, rate: 20 };
   const engine = await engines.sipbridge(cell);
   execFileSync('taskset', ['-a', '-cp', '0', String(engine.pid)]);
   const load = generate(cell, '--rate', String(cell.rate), '--talk', `${seconds}s`);
@@ -92,31 +96,34 @@ const cells = [
   { key: 'gcm200', name: 'PCMU untouched, AES-GCM', codec: 'PCMU', srtp: 'gcm', calls: 200, turns, peer: true },
   { key: 'cm200', name: 'PCMU untouched, AES-CM', codec: 'PCMU', srtp: 'cm', calls: 200, turns, peer: true },
   { key: 'gcm50', name: 'PCMU untouched, AES-GCM', codec: 'PCMU', srtp: 'gcm', calls: 50, turns: 1, peer: true },
-  { key: 'gcm100', name: 'PCMU untouched, AES-GCM', codec: 'PCMU', srtp: 'gcm', calls: 100, turns: 1, peer: true },
   { key: 'gcm500', name: 'PCMU untouched, AES-GCM', codec: 'PCMU', srtp: 'gcm', calls: 500, turns: 1, peer: true },
-  { key: 'opus20', name: 'PCMU <-> Opus', codec: 'opus', srtp: 'gcm', calls: 20, turns, peer: true },
-  { key: 'opus100', name: 'PCMU <-> Opus', codec: 'opus', srtp: 'gcm', calls: 100, turns: 1, peer: false },
+  { key: 'gcm800', name: 'PCMU untouched, AES-GCM', codec: 'PCMU', srtp: 'gcm', calls: 800, turns: 1, peer: true },
+  { key: 'opus20', name: 'PCMU <-> Opus, speech', codec: 'opus', srtp: 'gcm', speech: true, calls: 20, turns, peer: true },
+  { key: 'quiet20', name: 'PCMU <-> Opus, silence', codec: 'opus', srtp: 'gcm', calls: 20, turns: 1, peer: true },
+  { key: 'opus100', name: 'PCMU <-> Opus, speech', codec: 'opus', srtp: 'gcm', speech: true, calls: 100, turns: 1, peer: false },
 ];
 
-makeHospital();
+// BENCH_ONLY names cells to look at alone; then nothing is written.
+const only = process.env.BENCH_ONLY?.split(',');
 const rows = [];
 let overload;
+makeHospital();
 try {
-  overload = await flood();
-  for (const cell of cells) {
+  if (!only || only.includes('flood')) overload = await flood();
+  for (const cell of cells.filter((c) => !only || only.includes(c.key))) {
     const seen = { sipbridge: [], rtpengine: [] };
     for (let turn = 0; turn < cell.turns; turn++) {
       for (const name of cell.peer ? ['sipbridge', 'rtpengine'] : ['sipbridge']) {
         const r = await run(name, cell);
         seen[name].push(r);
-        console.log(`${cell.name}, ${cell.calls} calls, turn ${turn + 1}: ${name} ${r.cpu.toFixed(2)} ms a call-second, ${(r.memory / cell.calls).toFixed(0)} KiB a call, `
-          + `latency ${r.Latency50.toFixed(2)} / ${r.Latency99.toFixed(2)} ms, lost ${(100 * r.LostToWeb).toFixed(2)} %, generator ${(100 * r.busy).toFixed(0)} % busy`);
+        console.log(`${cell.name}, ${cell.calls} calls, turn ${turn + 1}: ${name} ${r.cpu.toFixed(2)} ms a call-second, ${(r.memory / r.up).toFixed(0)} KiB a call, `
+          + `latency ${r.Latency50.toFixed(2)} / ${r.Latency99.toFixed(2)} ms (rising ${r.Rising50.toFixed(2)} / ${r.Rising99.toFixed(2)}), lost ${(100 * r.LostToWeb).toFixed(2)} %, generator ${(100 * r.busy).toFixed(0)} % busy`);
       }
     }
     for (const [name, list] of Object.entries(seen)) {
       if (!list.length) continue;
       const row = { ...cell, engine: name };
-      for (const k of ['cpu', 'memory', 'goroutines', 'busy', 'MedianMS', 'P95MS', 'Sound50', 'Sound95', 'Latency50', 'Latency99', 'LostToWeb']) row[k] = median(list.map((r) => r[k]));
+      for (const k of ['up', 'cpu', 'memory', 'goroutines', 'busy', 'MedianMS', 'P95MS', 'Sound50', 'Sound95', 'Latency50', 'Latency99', 'Rising50', 'Rising99', 'LostToWeb']) row[k] = median(list.map((r) => r[k]));
       row.ratios = name === 'sipbridge' && cell.peer ? list.map((r, i) => r.cpu / seen.rtpengine[i].cpu) : [];
       rows.push(row);
     }
@@ -125,6 +132,7 @@ try {
   await endAll();
   dropHospital();
 }
+if (only) process.exit();
 
 const of = (key, engine = 'sipbridge') => rows.find((r) => r.key === key && r.engine === engine);
 const slope = (engine) => (of('gcm200', engine).memory - of('gcm50', engine).memory) / 150;
