@@ -117,7 +117,7 @@ func (g *gateway) open() (err error) {
 		return err
 	}
 	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Trunks: cfg.Trunks, Interfaces: interfaces,
-		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Ledger: ledger{g.bus, log}, Certificate: certificate, Log: log}); err != nil {
+		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Replace: g.b2bua.Replace, Far: g.b2bua.Far, Ledger: ledger{g.bus, log}, Certificate: certificate, Log: log}); err != nil {
 		return err
 	}
 	g.opened(func() { g.sip.Close() })

@@ -25,7 +25,7 @@ var layers = map[string]int{
 var owners = map[string][]string{
 	"github.com/emiago/sipgo":    {"internal/sip"},
 	"github.com/pion/webrtc":     {"internal/media", "internal/load"},
-	"github.com/pion/ice":        {"internal/media"},
+	"github.com/pion/ice":        {"internal/media", "internal/load"},
 	"github.com/pion/sdp":        {"internal/sdp"},
 	"github.com/nats-io":         {"internal/bus"},
 	"cel.dev/cel-go":             {"internal/policy"},

@@ -38,7 +38,8 @@ type Leg struct {
 	rung   bool        // the page has our offer
 	offer  sdp.Session // what the caller brings
 	caller string      // its name, to be shown
-	far    sdp.Session // what the far end agreed to, once it answered
+	far    sdp.Session // what the far end agreed to, once it answered or sounds
+	early  bool        // the page's offer is answered
 	want   sdp.Session
 	held   bool
 }
@@ -162,20 +163,22 @@ func (l *Leg) rejoin(offer string) {
 		return
 	}
 	l.want = want
-	if l.phase != talking {
-		return // the far end has not answered yet
+	if l.phase != talking && !l.early {
+		return // the far end says nothing yet
 	}
 	far := l.far
 	if l.dialled {
 		far = l.offer
 	}
-	b, err := l.ep.Answer(context.Background(), far)
-	if err != nil {
+	if err := l.answer(far); err != nil {
 		l.end(call.AsCause(err), true)
 		return
 	}
+	if l.phase != talking {
+		l.r.say(message{Type: "ringing"})
+		return
+	}
 	held := l.held
-	l.r.say(message{Type: "answer", SDP: string(b)})
 	l.r.say(message{Type: "connected"})
 	if held {
 		l.r.say(message{Type: "held", Held: &held})
@@ -184,12 +187,28 @@ func (l *Leg) rejoin(offer string) {
 }
 
 // Progress implements call.Leg.
-func (l *Leg) Progress(int) error {
+func (l *Leg) Progress(_ int, far *sdp.Session) error {
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
-	if l.phase == ringing && !l.dialled {
-		l.r.say(message{Type: "ringing"})
+	if l.phase != ringing || l.dialled {
+		return nil
 	}
+	l.r.say(message{Type: "ringing"})
+	if far == nil || l.early {
+		return nil
+	}
+	return l.answer(*far)
+}
+
+// answer answers the page's offer, before the far end answers or when it does. It
+// needs the room's mutex.
+func (l *Leg) answer(far sdp.Session) error {
+	b, err := l.ep.Answer(context.Background(), far)
+	if err != nil {
+		return err
+	}
+	l.far, l.early = far, true
+	l.r.say(message{Type: "answer", SDP: string(b)})
 	return nil
 }
 
@@ -200,13 +219,12 @@ func (l *Leg) Accept(far sdp.Session) error {
 	if l.phase != ringing || l.dialled {
 		return call.Cancelled
 	}
-	b, err := l.ep.Answer(context.Background(), far)
-	if err != nil {
-		return err
+	if !l.early {
+		if err := l.answer(far); err != nil {
+			return err
+		}
 	}
-	l.far = far
 	l.phase = talking
-	l.r.say(message{Type: "answer", SDP: string(b)})
 	l.r.say(message{Type: "connected"})
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,6 +93,34 @@ func (b *B2BUA) Find(id string) (*Call, bool) {
 	defer b.mu.Unlock()
 	c, ok := b.calls[id]
 	return c, ok
+}
+
+// of is the call that a leg is in; nil if there is none.
+func (b *B2BUA) of(leg Leg) *Call {
+	for _, c := range b.Calls() {
+		if slices.Contains(c.Legs(), leg) {
+			return c
+		}
+	}
+	return nil
+}
+
+// Replace has a leg take another's place (RFC 3891); false if that is in no call.
+func (b *B2BUA) Replace(leg, old Leg) bool {
+	c := b.of(old)
+	return c != nil && c.Replace(leg, old)
+}
+
+// Far is whom a leg talks to; nil if nobody.
+func (b *B2BUA) Far(leg Leg) Leg {
+	if c := b.of(leg); c != nil {
+		for _, l := range c.Legs() {
+			if l != leg {
+				return l
+			}
+		}
+	}
+	return nil
 }
 
 // Counts is a copy of the totals.

@@ -232,10 +232,7 @@ func (c *Call) await(leg Leg, ring time.Duration) (bool, Cause) {
 			case e.Ended != nil:
 				return false, *e.Ended
 			case e.Ringing > 0 && c.answered.IsZero():
-				c.enter(Ringing)
-				if err := c.a.Progress(e.Ringing); err != nil {
-					c.log.Debug("progress", "error", err)
-				}
+				c.ring(leg, e)
 			case e.Ringing > 0 && c.told != nil:
 				c.told(e.Ringing)
 			}
@@ -250,6 +247,33 @@ func (c *Call) await(leg Leg, ring time.Duration) (bool, Cause) {
 			}
 		}
 	}
+}
+
+// ring tells the caller that a leg rings, and lets it hear what sounds before the
+// answer.
+func (c *Call) ring(leg Leg, e Event) {
+	c.enter(Ringing)
+	var far *sdp.Session
+	if e.Sound {
+		s := c.prefer(leg.Want())
+		far = &s
+	}
+	if err := c.a.Progress(e.Ringing, far); err != nil {
+		c.log.Info("the caller is not told that it rings", "error", err)
+		return
+	}
+	if far != nil {
+		c.bring(leg)
+	}
+}
+
+// bring joins the caller's media to a leg's, and parts it from another's.
+func (c *Call) bring(leg Leg) *media.Bridge {
+	br := media.Join(c.a.Media(), leg.Media())
+	if old := c.bridge.Swap(br); old != nil {
+		old.Close()
+	}
+	return br
 }
 
 // events are a leg's, if it is there.
@@ -370,12 +394,7 @@ func (c *Call) other(leg Leg) Leg {
 
 // join connects the two legs' media.
 func (c *Call) join() {
-	old := c.bridge.Load()
-	br := media.Join(c.a.Media(), c.z.Media())
-	c.bridge.Store(br)
-	if old != nil {
-		old.Close()
-	}
+	br := c.bring(c.z)
 	c.enter(Talking)
 	c.log.Info("talking", "route", c.decision.Route, "forth", br.AB.String(), "back", br.BA.String())
 }

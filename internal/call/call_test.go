@@ -38,15 +38,15 @@ func newFake(name string) *fakeLeg {
 	return &fakeLeg{name: name, events: make(chan Event, 16), done: make(chan struct{}), stream: new(media.Stream)}
 }
 
-func (f *fakeLeg) Kind() string                  { return "sip" }
-func (f *fakeLeg) Peer() string                  { return f.name }
-func (f *fakeLeg) Query() policy.Query           { return policy.Query{Call: policy.Call{Source: "pbx"}} }
-func (f *fakeLeg) Media() media.Streams          { return f }
-func (f *fakeLeg) Stream(sdp.Kind) *media.Stream { return f.stream }
-func (f *fakeLeg) Want() sdp.Session             { return sdp.Session{Media: []sdp.Media{{Kind: sdp.Audio}}} }
-func (f *fakeLeg) Events() <-chan Event          { return f.events }
-func (f *fakeLeg) Progress(int) error            { return nil }
-func (f *fakeLeg) Done() <-chan struct{}         { return f.done }
+func (f *fakeLeg) Kind() string                     { return "sip" }
+func (f *fakeLeg) Peer() string                     { return f.name }
+func (f *fakeLeg) Query() policy.Query              { return policy.Query{Call: policy.Call{Source: "pbx"}} }
+func (f *fakeLeg) Media() media.Streams             { return f }
+func (f *fakeLeg) Stream(sdp.Kind) *media.Stream    { return f.stream }
+func (f *fakeLeg) Want() sdp.Session                { return sdp.Session{Media: []sdp.Media{{Kind: sdp.Audio}}} }
+func (f *fakeLeg) Events() <-chan Event             { return f.events }
+func (f *fakeLeg) Progress(int, *sdp.Session) error { return nil }
+func (f *fakeLeg) Done() <-chan struct{}            { return f.done }
 func (f *fakeLeg) Accept(sdp.Session) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

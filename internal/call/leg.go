@@ -29,8 +29,9 @@ type Leg interface {
 	Want() sdp.Session
 	// Events are closed after Ended.
 	Events() <-chan Event
-	// Progress tells a caller that the far end rings (RFC 3261 §13.3.1.1).
-	Progress(status int) error
+	// Progress tells a caller that the far end rings (RFC 3261 §13.3.1.1); with
+	// far, that its sound comes already, and what that is.
+	Progress(status int, far *sdp.Session) error
 	// Accept answers the caller. far is what the far end agreed to; its audio
 	// slot's Preferred carries the route's codecs.
 	Accept(far sdp.Session) error
@@ -46,9 +47,10 @@ type Leg interface {
 	Done() <-chan struct{}
 }
 
-// Event is something a leg has to say. Exactly one field is set.
+// Event is something a leg has to say. Exactly one field is set, but for Sound.
 type Event struct {
 	Ringing  int       // a provisional status of a leg we dialled
+	Sound    bool      // beside Ringing: its sound comes already; Want says what
 	Answered bool      // the leg may talk; Want says with what
 	Offered  *Offered  // the peer wants to change the session
 	Signal   *Info     // a digit

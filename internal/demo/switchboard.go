@@ -44,7 +44,7 @@ func (s *Switchboard) Wait() { s.wg.Wait() }
 
 func (s *Switchboard) serve(leg call.Leg) {
 	defer leg.Hangup(call.NormalClearing)
-	if err := leg.Progress(180); err != nil {
+	if err := leg.Progress(180, nil); err != nil {
 		s.Log.Debug("progress", "error", err)
 	}
 	select {

@@ -78,7 +78,7 @@ const (
 	tick    = 2 * time.Millisecond
 	fast    = time.Millisecond
 	span    = 50 * time.Millisecond // over which a loop is judged
-	hurried = 100                   // packets in a span: from 2,000 a second on, it ticks
+	hurried = 50                    // packets in a span: from 1,000 a second on, it ticks
 	relaxed = hurried * 7 / 10
 	crowded = 1500 // packets in a span: from 30,000 a second on, it ticks fast
 )

@@ -142,7 +142,8 @@ func keepTypes(formats []sdp.Format, cur *Agreed) []sdp.Format {
 	return formats
 }
 
-// SetAnswer takes the peer's answer.
+// SetAnswer takes the peer's answer. A proxy that rings several telephones brings
+// one of each: the last counts (RFC 3261 §13.2.2.4).
 func (p *Plain) SetAnswer(b []byte) (sdp.Session, error) {
 	if p.offering == nil {
 		return sdp.Session{}, ErrNoOffer
@@ -160,7 +161,7 @@ func (p *Plain) SetAnswer(b []byte) (sdp.Session, error) {
 	if a.Send.Name == "" {
 		return d.Session(), sdp.ErrNothingInCommon
 	}
-	p.desc, p.offering, p.audio = *p.offering, nil, slot
+	p.desc, p.audio = *p.offering, slot
 	p.settle(a, d.Lines[slot].Transport)
 	return d.Session(), nil
 }
@@ -228,7 +229,7 @@ func (p *Plain) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	}
 	a := agree(d.Lines[slot].Media, s.Media[slot])
 	a.Direction = s.Media[slot].Direction
-	p.desc, p.offered, p.audio = d, nil, slot
+	p.desc, p.offered, p.offering, p.audio = d, nil, nil, slot
 	p.settle(a, offer.Lines[slot].Transport)
 	return d.Bytes(), nil
 }

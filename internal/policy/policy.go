@@ -86,6 +86,8 @@ type Target struct {
 	Codecs []string
 	From   Address
 	To     Address
+
+	Replaces string // the dialog there whose place the new one takes (RFC 3891); "": none
 }
 
 func (t Target) String() string {

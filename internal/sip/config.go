@@ -17,18 +17,20 @@ type Config struct {
 
 // Trunk is one PBX or proxy.
 type Trunk struct {
-	Address      string        `yaml:"address" doc:"Where its calls are sent." example:"sip:10.0.0.5:5060;transport=tcp"`
-	AcceptFrom   []string      `yaml:"accept_from" doc:"Networks its requests may come from, beside its address; the longest prefix wins." example:"[10.0.0.0/24]"`
-	Interface    string        `yaml:"interface" doc:"The entry of interfaces to speak from. Empty: the address that leads there."`
-	DTMF         string        `yaml:"dtmf" doc:"How digits are sent to it: rfc4733, info, inband (as tones in the sound), or auto: rfc4733 where the call agrees on it, else tones. Digits from it are taken by rfc4733 and by info, and with inband and auto as tones, too." default:"rfc4733"`
-	Codecs       []string      `yaml:"codecs" doc:"Encodings offered to it, in order. Empty: G722, PCMA, PCMU, opus."`
-	Username     string        `yaml:"username" doc:"Who we are where it asks for a digest (RFC 8760: SHA-512-256, SHA-256, MD5; the best that it offers)."`
-	PasswordFile string        `yaml:"password_file" doc:"The file that holds the password for that and nothing else: /etc/sipbridge/pbx.password, say."`
-	Realm        string        `yaml:"realm" doc:"The only realm whose challenges are answered. Empty: any that comes from the trunk."`
-	CAFile       string        `yaml:"ca_file" doc:"Who signed its certificate, in PEM. Empty: whoever the system trusts. The certificate must name the host of its address."`
-	Mutual       bool          `yaml:"mutual" doc:"When it calls over TLS it must show a certificate signed by ca_file." default:"false"`
-	OptionsEvery time.Duration `yaml:"options_every" doc:"How often it is asked by OPTIONS whether it is there; every 5 s while it is down. Calls pass over a trunk that is down. 0: never." default:"30s"`
-	SRTP         string        `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
+	Address        string        `yaml:"address" doc:"Where its calls are sent." example:"sip:10.0.0.5:5060;transport=tcp"`
+	AcceptFrom     []string      `yaml:"accept_from" doc:"Networks its requests may come from, beside its address; the longest prefix wins." example:"[10.0.0.0/24]"`
+	Interface      string        `yaml:"interface" doc:"The entry of interfaces to speak from. Empty: the address that leads there."`
+	DTMF           string        `yaml:"dtmf" doc:"How digits are sent to it: rfc4733, info, inband (as tones in the sound), or auto: rfc4733 where the call agrees on it, else tones. Digits from it are taken by rfc4733 and by info, and with inband and auto as tones, too." default:"rfc4733"`
+	Codecs         []string      `yaml:"codecs" doc:"Encodings offered to it, in order. Empty: G722, PCMA, PCMU, opus."`
+	Username       string        `yaml:"username" doc:"Who we are where it asks for a digest (RFC 8760: SHA-512-256, SHA-256, MD5; the best that it offers)."`
+	PasswordFile   string        `yaml:"password_file" doc:"The file that holds the password for that and nothing else: /etc/sipbridge/pbx.password, say."`
+	Realm          string        `yaml:"realm" doc:"The only realm whose challenges are answered. Empty: any that comes from the trunk."`
+	CAFile         string        `yaml:"ca_file" doc:"Who signed its certificate, in PEM. Empty: whoever the system trusts. The certificate must name the host of its address."`
+	Mutual         bool          `yaml:"mutual" doc:"When it calls over TLS it must show a certificate signed by ca_file." default:"false"`
+	OptionsEvery   time.Duration `yaml:"options_every" doc:"How often it is asked by OPTIONS whether it is there; every 5 s while it is down. Calls pass over a trunk that is down. 0: never." default:"30s"`
+	SessionExpires time.Duration `yaml:"session_expires" doc:"How long a call lasts that nobody refreshes (RFC 4028), at least 90s; the other end's wish goes before. 0: calls that it does not limit have no limit." default:"30m"`
+	EarlyMedia     bool          `yaml:"early_media" doc:"Sound that comes before the answer, announcements say, is passed on: to it in 183, and from it. false: it hears 180 and rings itself, and so does the far end." default:"true"`
+	SRTP           string        `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
 }
 
 // Listener is one socket to open.
@@ -99,6 +101,9 @@ func CheckTrunk(t Trunk) (faults [][3]string) {
 		faults = append(faults, [3]string{"ca_file", err.Error(), "write a file of certificates in PEM that the gateway may read"})
 	case t.Mutual && t.CAFile == "":
 		faults = append(faults, [3]string{"mutual", "nobody is said to sign its certificate", "write ca_file, too"})
+	}
+	if t.SessionExpires != 0 && t.SessionExpires < shortest {
+		faults = append(faults, [3]string{"session_expires", fmt.Sprintf("%v is too short", t.SessionExpires), "write 90s or more, or 0"})
 	}
 	switch t.SRTP {
 	case "", "off":

@@ -229,9 +229,7 @@ func (l *Leg) acked(req *sipmsg.Request) {
 
 // routeSet reads the Record-Route headers of a message in the order given, or
 // reversed as a UAC must (RFC 3261 §12.1).
-func routeSet(m interface {
-	GetHeaders(string) []sipmsg.Header
-}, reverse bool) []sipmsg.Uri {
+func routeSet(m message, reverse bool) []sipmsg.Uri {
 	var out []sipmsg.Uri
 	for _, h := range m.GetHeaders("Record-Route") {
 		if rr, ok := h.(*sipmsg.RecordRouteHeader); ok {

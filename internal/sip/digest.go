@@ -66,20 +66,35 @@ func (t *trunk) authorized(req *sipmsg.Request, res *sipmsg.Response, next func(
 	if err != nil {
 		return nil
 	}
-	again := req.Clone()
+	again := renewed(req, next)
 	for again.RemoveHeader(answers) {
 		continue
 	}
+	again.AppendHeader(header(answers, credentials.String()))
+	return again
+}
+
+// renewed is a request once more, as another transaction.
+func renewed(req *sipmsg.Request, next func() uint32) *sipmsg.Request {
+	again := req.Clone()
 	again.RemoveHeader("Via")
 	via := req.Via().Clone()
 	via.Params.Add("branch", sipmsg.GenerateBranch())
 	again.PrependHeader(via)
 	again.CSeq().SeqNo = next()
-	again.AppendHeader(header(answers, credentials.String()))
 	again.SetTransport(req.Transport())
 	again.SetDestination(req.Destination())
 	again.Laddr = req.Laddr
 	return again
+}
+
+// retried is a request of the dialog once more, as its refusal demands: with a
+// digest, or with a longer session. It is nil if nothing can be done.
+func (l *Leg) retried(req *sipmsg.Request, res *sipmsg.Response) *sipmsg.Request {
+	if again := l.t.authorized(req, res, l.nextCSeq); again != nil {
+		return again
+	}
+	return l.prolonged(req, res)
 }
 
 // vouched gives an ACK the credentials of its INVITE (RFC 3261 §22.1).

@@ -67,7 +67,15 @@ type Leg struct {
 	cseq      uint32
 	remote    uint32 // the peer's last CSeq
 	want      sdp.Session
-	invite    *sipmsg.Request // the peer's (UAS) or ours (UAC)
+	ours      sdp.Session      // what it was last offered or answered with
+	timer     *timer           // nil: the session does not expire
+	least     time.Duration    // the shortest session that the peer takes (Min-SE); 0: it has not said
+	updates   bool             // the peer takes UPDATE
+	forks     map[string]*fork // UAC: early dialogs, by the peer's tag
+	described []byte           // UAS: what the 200 says again of a provisional response; nil: none said anything
+	rseq      uint32           // UAS: of the last reliable response
+	reliable  []*provisional   // UAS: those not acknowledged, the first of them sent
+	invite    *sipmsg.Request  // the peer's (UAS) or ours (UAC)
 	tx        sipmsg.ServerTransaction
 	delayed   bool // the INVITE had no offer
 	acks      chan *sipmsg.Request
@@ -291,6 +299,7 @@ func (l *Leg) refuse(c call.Cause) {
 // finish gives back what the leg held. It needs mu.
 func (l *Leg) finish(c call.Cause, tell bool) {
 	l.phase = over
+	l.setTimer(0, false)
 	if tell {
 		l.events <- call.Event{Ended: &c}
 	}
@@ -348,7 +357,7 @@ func (l *Leg) response(req *sipmsg.Request, status int, body []byte) *sipmsg.Res
 	if to := res.To(); to != nil && status > 100 {
 		to.Params.Add("tag", l.localTag)
 	}
-	if status > 100 && status < 300 && req.IsInvite() {
+	if status > 100 && status < 300 && (req.IsInvite() || req.Method == sipmsg.UPDATE) {
 		res.AppendHeader(l.contact())
 		res.AppendHeader(header("Allow", allow))
 	}

@@ -18,19 +18,29 @@ const (
 	lastWord = 2 * time.Second
 )
 
-// onRefer takes a blind transfer (RFC 3515, RFC 5589 §6): the other end of the
-// call is to talk to somebody else, who is reached through the referrer's own
-// trunk, so that the PBX's rules on who may call whom hold for it, too.
+// onRefer takes a transfer (RFC 3515, RFC 5589): the other end of the call is to
+// talk to somebody else, who is reached through the referrer's own trunk, so that
+// the PBX's rules on who may call whom hold for it, too. Whoever the referrer has
+// talked to first is named by the dialog that the new one replaces.
 func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	// One outside a call would have us call whomever it names.
 	l := s.leg(req, tx)
 	if l == nil {
 		return
 	}
-	to, status, why := referTo(req)
+	to, dialog, status, why := referTo(req)
 	if status != 0 {
 		s.reply(req, tx, status, why)
 		return
+	}
+	target := policy.Target{Kind: "trunk", Name: l.t.name, Number: to}
+	if dialog != "" {
+		t, status := s.attended(l.t, to, dialog)
+		if t == nil {
+			s.reply(req, tx, status, reason(status))
+			return
+		}
+		target = *t
 	}
 	quiet := false
 	if h := req.GetHeader("Refer-Sub"); h != nil { // RFC 4488 §4
@@ -38,11 +48,11 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.phase != confirmed {
+	if l.phase != confirmed && l.phase != answered { // its ACK may be overtaken
 		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
 		return
 	}
-	target := policy.Target{Kind: "trunk", Name: l.t.name, Number: to, From: l.callerOf()}
+	target.From = l.callerOf()
 	if quiet {
 		s.reply(req, tx, 202, "Accepted", header("Refer-Sub", "false"))
 		l.post(call.Event{Transfer: &call.Transfer{Target: target, Told: func(int) {}}})
@@ -63,30 +73,29 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	}}})
 }
 
-// referTo is the number that a REFER names, or why it cannot be met.
-func referTo(req *sipmsg.Request) (number string, status int, why string) {
+// referTo is the number that a REFER names and the dialog to be replaced there, ""
+// if there is none, or why it cannot be met.
+func referTo(req *sipmsg.Request) (number, dialog string, status int, why string) {
 	all := req.GetHeaders("Refer-To")
 	if len(all) == 0 {
 		all = req.GetHeaders("r")
 	}
 	if len(all) != 1 {
-		return "", 400, "One Refer-To Is Wanted"
+		return "", "", 400, "One Refer-To Is Wanted"
 	}
 	var u sipmsg.Uri
 	params := sipmsg.NewParams()
 	if _, err := sipmsg.ParseAddressValue(all[0].Value(), &u, &params); err != nil {
-		return "", 400, "Malformed Refer-To"
+		return "", "", 400, "Malformed Refer-To"
 	}
 	if u.Scheme != "sip" && u.Scheme != "tel" {
-		return "", 416, "Unsupported URI Scheme"
-	}
-	if _, attended := u.Headers.Get("Replaces"); attended {
-		return "", 501, "Attended Transfer Is Not Built Yet"
+		return "", "", 416, "Unsupported URI Scheme"
 	}
 	if u.User == "" || userPart(u.User) != u.User {
-		return "", 484, "Address Incomplete"
+		return "", "", 484, "Address Incomplete"
 	}
-	return u.User, 0, ""
+	dialog, _ = u.Headers.Get("Replaces")
+	return u.User, dialog, 0, ""
 }
 
 // callerOf is whom the new target sees calling. It needs mu.

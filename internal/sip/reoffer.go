@@ -108,11 +108,12 @@ func (l *Leg) propose(want sdp.Session) int {
 		req.AppendHeader(header("Session-ID", l.session+";remote="+nilID))
 	}
 	req.SetBody(body)
+	l.askTimer(req)
 	l.mu.Unlock()
 	var ack atomic.Pointer[sipmsg.Request]
 	res := l.await(req, &ack)
 	for n := 0; n < tries; n++ {
-		again := l.t.authorized(req, res, l.nextCSeq)
+		again := l.retried(req, res)
 		if again == nil {
 			break
 		}
@@ -137,7 +138,8 @@ func (l *Leg) propose(want sdp.Session) int {
 	ack.Store(vouched(l.s.inDialog(l.t, sipmsg.ACK, state), req))
 	l.acknowledge(ack.Load().Clone())
 	if answer, err := l.ep.SetAnswer(res.Body()); err == nil {
-		l.want = answer
+		l.want, l.ours = answer, want
+		l.takeTimer(res)
 		l.s.o.Ledger.Open(l.state())
 	} else {
 		l.log.Info("answer to a re-INVITE refused", "error", err)

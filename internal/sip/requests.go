@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"slices"
 	"strings"
 
 	sipmsg "github.com/emiago/sipgo/sip"
@@ -20,8 +21,6 @@ func (s *Server) reply(req *sipmsg.Request, tx sipmsg.ServerTransaction, status 
 		s.o.Log.Debug("respond", "status", status, "error", err)
 	}
 }
-
-func header(name, value string) sipmsg.Header { return sipmsg.NewHeader(name, value) }
 
 // valid makes the checks of RFC 3261 §8.2 that hold for every request; it
 // answers those that fail.
@@ -45,28 +44,24 @@ func (s *Server) valid(req *sipmsg.Request, tx sipmsg.ServerTransaction) bool {
 		s.reply(req, tx, 416, "Unsupported URI Scheme")
 		return false
 	}
-	// RFC 3261 §8.2.2.3: nothing is supported, so whatever is required is named back.
-	if bad := required(req); bad != "" {
+	// RFC 3261 §8.2.2.3: what is not supported is named back.
+	if bad := unsupported(req); bad != "" {
 		s.reply(req, tx, 420, "Bad Extension", header("Unsupported", bad))
 		return false
 	}
 	return true
 }
 
-func required(req *sipmsg.Request) string {
-	var names []string
-	for _, h := range req.GetHeaders("Require") {
-		for n := range strings.SplitSeq(h.Value(), ",") {
-			if n = strings.TrimSpace(n); n != "" {
-				names = append(names, n)
-			}
-		}
-	}
+// unsupported are the extensions that a request requires and we do not have.
+func unsupported(req *sipmsg.Request) string {
+	names := slices.DeleteFunc(tokens(req, "Require"), func(n string) bool { return slices.Contains(strings.Split(supported, ", "), strings.ToLower(n)) })
 	return strings.Join(names, ", ")
 }
 
-func isSDP(req *sipmsg.Request) bool {
-	ct := req.ContentType()
+func isSDP(m interface {
+	ContentType() *sipmsg.ContentTypeHeader
+}) bool {
+	ct := m.ContentType()
 	if ct == nil {
 		return false
 	}
@@ -105,6 +100,14 @@ func (s *Server) onInvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		s.reply(req, tx, 400, "Missing Contact")
 		return
 	}
+	if tooShort(req) {
+		s.reply(req, tx, 422, "Session Interval Too Small", minSE())
+		return
+	}
+	old, ok := s.toReplace(t, req, tx)
+	if !ok {
+		return
+	}
 	s.reply(req, tx, 100, "Trying")
 	l, err := s.incoming(t, req, tx)
 	if err != nil {
@@ -119,7 +122,12 @@ func (s *Server) onInvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	if mf := req.MaxForwards(); mf != nil {
 		hops = int(min(mf.Val(), 255))
 	}
-	s.o.Handle(l, sessionID(req), hops)
+	switch {
+	case old == nil:
+		s.o.Handle(l, sessionID(req), hops)
+	case !s.o.Replace(l, old):
+		l.Hangup(call.Cause{Status: 481, Q850: 101, Text: "the call is over"})
+	}
 	select {
 	case <-l.settled:
 	case <-s.ctx.Done():
@@ -195,7 +203,7 @@ func (s *Server) onOptions(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
 		return
 	}
-	s.reply(req, tx, 200, "OK", header("Allow", allow), header("Accept", "application/sdp, "+dtmf.RelayType+", "+dtmf.PlainType))
+	s.reply(req, tx, 200, "OK", header("Allow", allow), header("Supported", supported), header("Accept", "application/sdp, "+dtmf.RelayType+", "+dtmf.PlainType))
 }
 
 func (s *Server) onOther(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
@@ -237,8 +245,8 @@ func clean(s string) string {
 }
 
 var reasons = map[int]string{
-	180: "Ringing", 183: "Session Progress", 200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
-	408: "Request Timeout", 480: "Temporarily Unavailable", 481: "Call/Transaction Does Not Exist", 486: "Busy Here",
+	100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
+	408: "Request Timeout", 422: "Session Interval Too Small", 480: "Temporarily Unavailable", 481: "Call/Transaction Does Not Exist", 486: "Busy Here", 501: "Not Implemented",
 	487: "Request Terminated", 488: "Not Acceptable Here", 491: "Request Pending", 500: "Server Internal Error",
 	503: "Service Unavailable", 504: "Server Time-out", 603: "Decline",
 }

@@ -25,7 +25,10 @@ import (
 )
 
 // allow is what we answer other than with 405 (RFC 3261 §20.5).
-const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER"
+const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER, UPDATE, PRACK"
+
+// supported is what a peer may require of us (RFC 3261 §20.37).
+const supported = "timer, 100rel, replaces"
 
 // timeT1 is RFC 3261's round-trip estimate; 64 times it bounds every transaction.
 const (
@@ -46,6 +49,8 @@ type Options struct {
 	Interfaces  map[string]netip.Addr // by name
 	Endpoint    func(trunk Trunk, listen netip.Addr) (media.Endpoint, error)
 	Handle      func(leg call.Leg, sessionID string, hops int)
+	Replace     func(leg, old call.Leg) bool // has a leg take another's place; false: that is in no call
+	Far         func(leg call.Leg) call.Leg  // whom a leg talks to; nil: nobody
 	Ledger      Ledger
 	Certificate *tls.Certificate // ours; nil: none
 	Log         *slog.Logger
@@ -147,6 +152,8 @@ func NewServer(o Options) (*Server, error) {
 	s.srv.OnCancel(s.onCancel)
 	s.srv.OnInfo(s.onInfo)
 	s.srv.OnRefer(s.onRefer)
+	s.srv.OnUpdate(s.onUpdate)
+	s.srv.OnPrack(s.onPrack)
 	s.srv.OnOptions(s.onOptions)
 	s.srv.OnNoRoute(s.onOther)
 	for _, l := range o.Config.Listen {

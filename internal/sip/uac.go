@@ -59,7 +59,12 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	req.AppendHeader(header("Session-ID", l.session+";remote="+nilID))
 	req.AppendHeader(header("Content-Type", "application/sdp"))
 	req.SetBody(body)
-	l.invite = req
+	l.askTimer(req)
+	if to.Replaces != "" {
+		req.AppendHeader(header("Replaces", to.Replaces))
+		req.AppendHeader(header("Require", "replaces"))
+	}
+	l.invite, l.ours = req, offer
 	if !s.add(l) {
 		ep.Close()
 		return nil, call.ShuttingDown
@@ -80,7 +85,7 @@ func userPart(s string) string {
 	return s
 }
 
-// dial runs the INVITE to its end, answering a challenge on the way.
+// dial runs the INVITE to its end, doing what a refusal demands on the way.
 func (l *Leg) dial() {
 	for n := 0; ; n++ {
 		res := l.try()
@@ -94,14 +99,14 @@ func (l *Leg) dial() {
 	}
 }
 
-// again readies the INVITE that answers a challenge, if the call still wants it.
+// again readies the INVITE that follows a refused one, if the call still wants it.
 func (l *Leg) again(res *sipmsg.Response) bool {
 	select {
 	case <-l.giveUp:
 		return false
 	default:
 	}
-	req := l.t.authorized(l.invite, res, l.nextCSeq)
+	req := l.retried(l.invite, res)
 	if req == nil {
 		return false
 	}
@@ -194,18 +199,6 @@ func (l *Leg) try() *sipmsg.Response {
 
 var noAnswer = call.Cause{Status: 504, Q850: 102, Text: "the trunk does not answer"}
 
-// rings takes a provisional response.
-func (l *Leg) rings(res *sipmsg.Response) {
-	if res.StatusCode == 100 {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.phase == early {
-		l.post(call.Event{Ringing: res.StatusCode})
-	}
-}
-
 // stands takes the 200: the dialog is confirmed and acknowledged. If the call
 // has gone on without it, it is hung up at once. It returns the ACK.
 func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
@@ -225,15 +218,28 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 		return ack
 	}
 	l.phase = confirmed
-	want, err := l.ep.SetAnswer(res.Body())
-	if err != nil {
+	if err := l.settleAnswer(res); err != nil {
 		l.end(call.NotAcceptable, true)
 		return ack
 	}
-	l.want = want
+	l.takeTimer(res)
 	l.s.o.Ledger.Open(l.state())
 	l.post(call.Event{Answered: true})
 	return ack
+}
+
+// settleAnswer takes the description of a 200; one that brings none had its say
+// in a provisional response of its dialog (RFC 3262 §5). It needs mu.
+func (l *Leg) settleAnswer(res *sipmsg.Response) error {
+	body := res.Body()
+	if f := l.forks[l.remoteTag]; len(body) == 0 && f != nil {
+		body = f.answer
+	}
+	want, err := l.ep.SetAnswer(body)
+	if err == nil {
+		l.want = want
+	}
+	return err
 }
 
 // acknowledge sends an ACK; one that is lost is sent again when the 200 is.

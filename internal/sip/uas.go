@@ -54,20 +54,6 @@ func (l *Leg) cancelled() {
 	}
 }
 
-// Progress implements call.Leg.
-func (l *Leg) Progress(status int) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.uas || l.phase != early {
-		return nil
-	}
-	// Without early media there is nothing to progress to but ringing.
-	if status == 183 {
-		status = 180
-	}
-	return l.tx.Respond(l.response(l.invite, status, nil))
-}
-
 // Accept implements call.Leg: 200 with our answer, or with our offer if the
 // INVITE had none; then the ACK brings the peer's answer (RFC 3261 §13.2.1).
 func (l *Leg) Accept(far sdp.Session) error {
@@ -78,10 +64,15 @@ func (l *Leg) Accept(far sdp.Session) error {
 	}
 	var body []byte
 	var err error
-	if l.delayed {
+	switch {
+	case l.described != nil:
+		body = l.described // as in the provisional response
+	case l.delayed:
 		body, err = l.ep.Offer(l.s.ctx, far)
-	} else {
+		l.ours = far
+	default:
 		body, err = l.ep.Answer(l.s.ctx, far)
+		l.ours = far
 	}
 	if err != nil {
 		return err
@@ -89,8 +80,17 @@ func (l *Leg) Accept(far sdp.Session) error {
 	l.phase = answered
 	l.ackOf = l.invite.CSeq().SeqNo
 	res := l.response(l.invite, 200, body)
+	l.grantTimer(l.invite, res)
 	l.s.o.Ledger.Open(l.state())
-	l.s.tx.Go(func() { l.conclude(l.deliver(l.tx, res)) })
+	unheard := l.unheard()
+	l.s.tx.Go(func() {
+		select {
+		case <-unheard:
+		case <-time.After(64 * timeT1):
+		case <-l.s.ctx.Done():
+		}
+		l.conclude(l.deliver(l.tx, res))
+	})
 	return nil
 }
 
@@ -130,6 +130,10 @@ func (l *Leg) reinvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		l.s.reply(req, tx, 500, "Out of Order")
 		return
 	}
+	if tooShort(req) {
+		l.s.reply(req, tx, 422, "Session Interval Too Small", minSE())
+		return
+	}
 	l.mu.Lock()
 	if l.phase != confirmed || l.busy {
 		l.mu.Unlock()
@@ -160,6 +164,7 @@ func (l *Leg) reinvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	}
 	l.mu.Lock()
 	res := l.response(req, 200, body)
+	l.grantTimer(req, res)
 	l.s.o.Ledger.Open(l.state())
 	l.mu.Unlock()
 	ack := l.deliver(tx, res)
@@ -212,7 +217,7 @@ func (l *Leg) consider(req *sipmsg.Request) ([]byte, error) {
 			if body, err = l.ep.Answer(l.s.ctx, far); err != nil {
 				return err
 			}
-			l.want = want
+			l.want, l.ours = want, far
 			outcome <- nil
 			return nil
 		},

@@ -86,6 +86,25 @@ for (const c of cases) {
   });
 }
 
+test('the page rings while a telephone does, and no longer', async (t) => {
+  const phone = await new Telephone('1003', 'PCMU', undefined, 'manual').start(t);
+  const patient = await Patient.open(t, browser, (await gateway.invite('sip:1003@hospital')).url);
+  await patient.reach('lobby');
+  await patient.page.evaluate(() => {
+    const { start, stop } = OscillatorNode.prototype;
+    OscillatorNode.prototype.start = function () { document.body.dataset.tone = String(this.frequency.value); start.call(this); };
+    OscillatorNode.prototype.stop = function () { document.body.dataset.tone = ''; stop.call(this); };
+  });
+  const tone = () => patient.page.evaluate(() => document.body.dataset.tone);
+  await patient.join();
+  await patient.reach('ringing');
+  assert.equal(await tone(), '425');
+  await until(() => phone.child.output.includes('Incoming') || phone.saw('CALL_INCOMING').length, 'the telephone to ring');
+  phone.command('accept');
+  await patient.reach('connected');
+  assert.equal(await tone(), '');
+});
+
 test('each of 16 keys crosses exactly once, each way, by RFC 4733', async (t) => {
   const phone = await new Telephone('1003', 'PCMU').start(t);
   const patient = await Patient.open(t, browser, (await gateway.invite('sip:1003@hospital')).url);

@@ -15,6 +15,7 @@ const query = new URLSearchParams(location.search);
 let state = 'joining';
 let peer = '';
 let held = false;
+let sounding = false; // the hospital's end is heard, though it has not answered
 let greeted = false; // the hospital's end knows this page: what is sent arrives
 let name = '';
 let statusKey = '';
@@ -26,7 +27,8 @@ function enter(s) {
   const calling = ['ringing', 'connected', 'held', 'reconnecting'].includes(s);
   $('lobby').hidden = calling;
   $('call').hidden = !calling;
-  $('keypad').disabled = s !== 'connected' && s !== 'held';
+  $('keypad').disabled = s !== 'connected' && s !== 'held' && !(s === 'ringing' && sounding);
+  ringback(s === 'ringing' && !sounding);
   $('decline').hidden = !offered;
   $('join').dataset.text = offered ? 'answer' : s === 'ended' ? 'again' : 'join';
   $('join').textContent = say($('join').dataset.text);
@@ -137,9 +139,35 @@ function meter() {
   draw();
 }
 
+/** @type {OscillatorNode | null} */ let tone = null;
+
+/** What a caller hears while it rings, unless the hospital's end sends a sound of
+ * its own: 425 Hz, one second in five (ETSI TR 101 041-2).
+ * @param {boolean} on */
+function ringback(on) {
+  if (on === !!tone || !context) return;
+  if (!on) {
+    tone?.stop();
+    tone = null;
+    return;
+  }
+  tone = context.createOscillator();
+  tone.frequency.value = 425;
+  const volume = context.createGain();
+  const begin = context.currentTime;
+  volume.gain.value = 0;
+  for (let n = 0; n < 60; n++) {
+    volume.gain.setValueAtTime(0.1, begin + 5 * n);
+    volume.gain.setValueAtTime(0, begin + 5 * n + 1);
+  }
+  tone.connect(volume).connect(context.destination);
+  tone.start();
+}
+
 // ---- the call ----
 
 function connect() {
+  sounding = false;
   pc?.close();
   pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
   const mine = pc;
@@ -249,6 +277,8 @@ async function take(m) {
       $('join').focus();
       break;
     case 'answer':
+      sounding = true;
+      if (state === 'ringing') enter('ringing');
       await pc?.setRemoteDescription({ type: 'answer', sdp: m.sdp });
       await flush();
       break;

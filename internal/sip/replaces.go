@@ -1,0 +1,126 @@
+package sip
+
+import (
+	"net/url"
+	"strings"
+
+	sipmsg "github.com/emiago/sipgo/sip"
+
+	"github.com/sipbridge/sipbridge/internal/call"
+	"github.com/sipbridge/sipbridge/internal/policy"
+)
+
+// replaces names a dialog whose place another is to take (RFC 3891 §6.1). The tags
+// are as whoever reads it has them: to is its own.
+type replaces struct {
+	callID, to, from string
+	early            bool // only if it has not been answered
+}
+
+// parseReplaces reads the header's value; false if it is malformed.
+func parseReplaces(v string) (r replaces, ok bool) {
+	id, rest, _ := strings.Cut(v, ";")
+	r.callID = strings.TrimSpace(id)
+	for p := range strings.SplitSeq(rest, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		switch strings.ToLower(name) {
+		case "to-tag":
+			r.to = value
+		case "from-tag":
+			r.from = value
+		case "early-only":
+			r.early = true
+		}
+	}
+	return r, r.callID != "" && r.to != "" && r.from != "" && clean(v) == v && !strings.ContainsAny(v, ",<>")
+}
+
+func (r replaces) String() string {
+	s := r.callID + ";to-tag=" + r.to + ";from-tag=" + r.from
+	if r.early {
+		s += ";early-only"
+	}
+	return s
+}
+
+// replaced is the leg that a Replaces header of one of our trunks names; nil if
+// it names none of ours.
+func (s *Server) replaced(t *trunk, r replaces) *Leg {
+	s.mu.Lock()
+	l := s.legs[key(r.callID, r.to)]
+	s.mu.Unlock()
+	if l == nil || l.t != t {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.remoteTag != r.from {
+		return nil
+	}
+	return l
+}
+
+// toReplace is the leg whose place an INVITE wants (RFC 3891 §3), nil if it wants
+// none; false if it has been refused.
+func (s *Server) toReplace(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransaction) (*Leg, bool) {
+	all := req.GetHeaders("Replaces")
+	if len(all) == 0 {
+		return nil, true
+	}
+	r, ok := parseReplaces(all[0].Value())
+	if !ok || len(all) > 1 {
+		s.malformed.Add(1)
+		s.reply(req, tx, 400, "One Good Replaces Is Wanted")
+		return nil, false
+	}
+	l := s.replaced(t, r)
+	if l == nil {
+		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
+		return nil, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.phase == over:
+		s.reply(req, tx, 603, "Decline")
+	case l.phase != confirmed: // an early dialog that the other end did not begin (RFC 3891 §3)
+		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
+	case r.early:
+		s.reply(req, tx, 486, "Busy Here")
+	default:
+		return l, true
+	}
+	return nil, false
+}
+
+// attended is the target of a REFER whose Refer-To says which dialog the new one
+// replaces (RFC 3891, RFC 5589 §7). One of ours stands for what is behind it: the
+// far end is asked to replace the dialog that it has with us. It is nil if that
+// cannot be.
+func (s *Server) attended(t *trunk, number, escaped string) (*policy.Target, int) {
+	v, err := url.PathUnescape(escaped)
+	if err != nil {
+		return nil, 400
+	}
+	r, ok := parseReplaces(v)
+	if !ok {
+		return nil, 400
+	}
+	ours := s.replaced(t, r)
+	if ours == nil {
+		return &policy.Target{Kind: "trunk", Name: t.name, Number: number, Replaces: r.String()}, 0
+	}
+	far, ok := s.o.Far(ours).(*Leg)
+	if !ok {
+		return nil, 501 // a patient's page, which cannot be told
+	}
+	far.mu.Lock()
+	defer far.mu.Unlock()
+	if far.phase != confirmed {
+		return nil, 481
+	}
+	to := replaces{callID: far.callID, to: far.remoteTag, from: far.localTag}
+	return &policy.Target{Kind: "trunk", Name: far.t.name, Number: parsed(far.remoteURI).User, Replaces: to.String()}, 0
+}
+
+var _ call.Leg = (*Leg)(nil)

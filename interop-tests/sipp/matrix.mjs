@@ -1,0 +1,119 @@
+// Every line of the standards that a scenario proves: what a telephone says and
+// hears, and where it is written. docs/compliance.md is made of this list.
+import { Caller, Callee, pcma } from '../lib/scenario.mjs';
+
+const timer = (seconds, refresher) => [`Session-Expires: ${seconds}${refresher ? `;refresher=${refresher}` : ''}`, 'Supported: timer'];
+const reliable = (n) => ['Require: 100rel', `RSeq: ${n}`];
+const accepts = (...methods) => `Allow: INVITE, ACK, CANCEL, BYE${methods.map((m) => `, ${m}`).join('')}`;
+const body = '\r\n\r\nv=0';
+
+export const matrix = [
+  // ---- session timers ----
+  {
+    rfc: 'RFC 4028 §9', what: 'a session that is too short is refused with 422 and the least; the longer one is taken, and the caller refreshes it',
+    caller: () => new Caller().says('INVITE', { sdp: pcma(), headers: timer(60) }).hears(422, 'Min-SE: 90').says('ACK')
+      .calls({ headers: timer(90) }, 'Session-Expires: 90;refresher=uac', 'Require: timer')
+      .waits(200).says('UPDATE', { headers: timer(90, 'uac') }).hears(200, 'Session-Expires: 90;refresher=uac').hangsUp(),
+  },
+  {
+    rfc: 'RFC 4028 §9', what: 'a caller that knows timers and asks for none is given ours',
+    caller: () => new Caller().calls({ headers: ['Supported: timer'] }, 'Session-Expires: 1800;refresher=uac', 'Require: timer').hangsUp(),
+  },
+  {
+    rfc: 'RFC 4028 §9', what: 'a caller that knows no timers is given none, and we refresh where its proxy wants one',
+    caller: () => new Caller().calls({ headers: ['Session-Expires: 1800'] }, 'Session-Expires: 1800;refresher=uas', { not: 'Require: timer' }).hangsUp(),
+  },
+  {
+    rfc: 'RFC 4028 §9', what: 'a caller that says nothing of timers hears nothing of them',
+    caller: () => new Caller().calls({}, { not: 'Session-Expires' }).hangsUp(),
+  },
+  {
+    rfc: 'RFC 4028 §7.1', what: 'our INVITE asks for half an hour and names the least',
+    callee: () => new Callee().isCalled('Session-Expires: 1800', 'Min-SE: 90', 'Supported: timer').takes().isHungUp(), seconds: 2,
+  },
+  {
+    rfc: 'RFC 4028 §7.3', what: 'a 422 to our INVITE is followed by one that asks for as much as it says',
+    callee: () => new Callee().isCalled('Session-Expires: 1800').answers(422, { headers: ['Min-SE: 3600'] }).isAsked('ACK')
+      .isCalled('Session-Expires: 3600', 'Min-SE: 3600', 'CSeq: 2 INVITE').takes({ headers: timer(3600, 'uas') }).isHungUp(), seconds: 2,
+  },
+  {
+    rfc: 'RFC 4028 §7.4, §10', what: 'we refresh at half time by UPDATE without an offer, where the other takes it',
+    callee: () => new Callee().isCalled().takes({ headers: [...timer(4, 'uac'), accepts('UPDATE')] })
+      .isAsked('UPDATE', 'Session-Expires: 4;refresher=uac', 'Supported: timer', { not: body }).answers(200, { headers: [...timer(4, 'uac'), accepts('UPDATE')] })
+      .isAsked('UPDATE').answers(200, { headers: timer(4, 'uac') }).isHungUp(), seconds: 5,
+  },
+  {
+    rfc: 'RFC 4028 §7.4', what: 'we refresh by re-INVITE where UPDATE is not taken',
+    callee: () => new Callee().isCalled().takes({ headers: [...timer(4, 'uac'), accepts()] })
+      .isAsked('INVITE', 'Session-Expires: 4;refresher=uac', 'a=sendrecv').answers(200, { sdp: pcma(1), headers: timer(4, 'uac') }).isAsked('ACK').isHungUp(), seconds: 3,
+  },
+  {
+    rfc: 'RFC 4028 §10', what: 'a session that the other end should have refreshed is hung up shortly before its end',
+    callee: () => new Callee().isCalled().takes({ headers: timer(6, 'uas') }).isHungUp('Reason: Q.850;cause=102'), seconds: 8,
+  },
+  {
+    rfc: 'RFC 4028 §10', what: 'a refresh that is answered with 481 ends the call',
+    callee: () => new Callee().isCalled().takes({ headers: [...timer(4, 'uac'), accepts('UPDATE')] }).isAsked('UPDATE').answers(481).isHungUp(), seconds: 8,
+  },
+  // ---- UPDATE ----
+  {
+    rfc: 'RFC 3311 §5.2', what: 'an UPDATE without an offer is answered and changes nothing',
+    caller: () => new Caller().calls().says('UPDATE').hears(200, 'Contact: ', { not: body }).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3311 §5.2', what: 'an UPDATE holds, and fetches back',
+    caller: () => new Caller().calls().says('UPDATE', { sdp: pcma(2, 'a=sendonly') }).hears(200, 'a=recvonly').waits(200)
+      .says('UPDATE', { sdp: pcma(3, 'a=sendrecv') }).hears(200, 'a=sendrecv').hangsUp(),
+  },
+  {
+    rfc: 'RFC 3311 §5.2', what: 'an UPDATE whose offer cannot be met is refused with 488 and the call lives on',
+    caller: () => new Caller().calls().says('UPDATE', { sdp: pcma(2).replace('RTP/AVP 8', 'RTP/AVP 18').replace('a=rtpmap:8 PCMA', 'a=rtpmap:18 G729') }).hears(488)
+      .says('UPDATE').hears(200).hangsUp(),
+  },
+  // ---- provisional responses and sound before the answer ----
+  {
+    rfc: 'RFC 3262 §4', what: 'a reliable 183 is acknowledged by PRACK, and its sound goes on to the caller; the 200 brings no description of its own',
+    callee: () => new Callee().isCalled('Supported: timer, 100rel').answers(183, { sdp: pcma(), headers: reliable(7) }).isAsked('PRACK', 'RAck: 7 1 INVITE').answers(200)
+      .waits(500).takesLate().isHungUp(),
+    caller: () => new Caller().says('INVITE', { sdp: pcma() }).isTold(183, 'm=audio', 'a=rtpmap:8 PCMA', { not: 'Require: 100rel' }).hears(200, 'm=audio').says('ACK').waits(500).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3262 §4', what: 'a reliable response that comes again, or out of turn, is not acknowledged',
+    callee: () => new Callee().isCalled().answers(180, { headers: reliable(7) }).isAsked('PRACK', 'RAck: 7 1 INVITE').answers(200)
+      .answersInvite(180, { headers: reliable(7) }).answersInvite(183, { headers: reliable(9) }).waits(300).answersInvite(183, { headers: reliable(8) })
+      .isAsked('PRACK', 'RAck: 8 1 INVITE').answers(200).takesLate({ sdp: pcma() }).isHungUp(),
+  },
+  {
+    rfc: 'RFC 3262 §3', what: 'a caller that requires it hears reliable responses, each after the PRACK of the one before',
+    callee: () => new Callee().isCalled().answers(180).waits(200).answers(183, { sdp: pcma() }).waits(2500).takes().isHungUp(),
+    caller: () => new Caller().says('INVITE', { sdp: pcma(), headers: ['Require: 100rel'] }).isTold(180, 'Require: 100rel', 'RSeq: ').waits(700).pracks().hears(200)
+      .isTold(183, 'Require: 100rel', 'm=audio').pracks().hears(200).hears(200, 'm=audio').says('ACK', { cseq: 1 }).waits(500).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3262 §5', what: 'a caller that requires it and makes no offer gets ours in the first 180, and answers it in the PRACK',
+    callee: () => new Callee().isCalled().answers(180).waits(1000).takes().isHungUp(),
+    caller: () => new Caller().says('INVITE', { headers: ['Require: 100rel'] }).isTold(180, 'm=audio').pracks({ sdp: pcma() }).hears(200)
+      .hears(200, { not: 'm=audio' }).says('ACK', { cseq: 1 }).waits(500).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3262 §3', what: 'a PRACK of nothing is answered with 481',
+    callee: () => new Callee().isCalled().answers(180).waits(1000).takes().isHungUp(),
+    caller: () => new Caller().says('INVITE', { sdp: pcma(), headers: ['Require: 100rel'] }).isTold(180).says('PRACK', { headers: ['RAck: 1 1 INVITE'] }).hears(481)
+      .pracks().hears(200).hears(200).says('ACK', { cseq: 1 }).waits(500).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3261 §13.2.2.4, RFC 3960', what: 'of several telephones that a proxy rings, the one that answers is heard, whoever sounded before',
+    callee: () => new Callee().isCalled().answersInvite(183, { sdp: pcma(), tag: 'first' }).answersInvite(183, { sdp: pcma(5), tag: 'second' }).waits(300)
+      .takesLate({ sdp: pcma(9) }).isHungUp(),
+    caller: () => new Caller().says('INVITE', { sdp: pcma() }).isTold(183, 'm=audio').hears(200, 'm=audio').says('ACK').waits(500).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3261 §8.2.2.3', what: 'an extension that we do not have is named back in a 420',
+    caller: () => new Caller().says('INVITE', { sdp: pcma(), headers: ['Require: 100rel, precondition'] }).hears(420, 'Unsupported: precondition').says('ACK'),
+  },
+  // ---- dialogs ----
+  {
+    rfc: 'RFC 3261 §12.2.2', what: 'a request of no dialog is answered with 481, whatever its method',
+    caller: () => ['UPDATE', 'INFO', 'BYE', 'REFER'].reduce((t, m) => t.says(m).hears(481), Object.assign(new Caller(), { to: '<sip:[service]@[remote_ip]:[remote_port]>;tag=nobody' })),
+  },
+];

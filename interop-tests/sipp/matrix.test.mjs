@@ -1,0 +1,47 @@
+// SIPp as every telephone of the matrix; a patient without a browser, or a telephone
+// that says little, is at the other end.
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { makeHospital, dropHospital, endAll, track, until } from '../lib/net.mjs';
+import { Gateway, binary, config } from '../lib/gateway.mjs';
+import { answering, passes, sipp } from '../lib/sipp.mjs';
+import { Caller } from '../lib/scenario.mjs';
+import { compliance } from './compliance.mjs';
+import { matrix } from './matrix.mjs';
+
+const routes = `  - {name: to patients, when: 'call.to.user.matches("^7[0-9]{6}$")', to: [visit]}
+  - {name: to the ward, when: 'call.trunk == "pbx"', to: [trunk:ward]}`;
+
+let gateway, code;
+
+before(async () => {
+  makeHospital();
+  gateway = await new Gateway(config({ routes })).start();
+  const inv = await gateway.invite('sip:1000@hospital');
+  const patient = track(spawn(binary, ['load', 'patient', inv.url], { stdio: ['ignore', 'pipe', 'pipe'] }));
+  await until(() => patient.output.includes('welcome'), () => patient.output);
+  code = inv.dial_code;
+});
+
+after(async () => {
+  await endAll();
+  dropHospital();
+});
+
+for (const line of matrix) {
+  test(`${line.rfc}: ${line.what}`, async () => {
+    const caller = line.caller?.() ?? new Caller().calls().waits(1000 * (line.seconds ?? 2)).hangsUp();
+    const called = line.callee && await answering(line.callee().xml(line.what), { seconds: 30 });
+    const calling = sipp(caller.xml(line.what), { seconds: 30, ...(called ? { at: '10.77.0.2' } : { service: code }) });
+    if (line.caller) await passes(calling);
+    if (called) await passes(called);
+    if (!line.caller) calling.kill(); // the call may have been ended at the other side
+    await until(async () => (await gateway.calls()).length === 0, 'no call to be left');
+  });
+}
+
+test('docs/compliance.md is what the matrix says', () => {
+  assert.equal(readFileSync(new URL('../../docs/compliance.md', import.meta.url), 'utf8'), compliance());
+});
