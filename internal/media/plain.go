@@ -174,12 +174,11 @@ func (p *Plain) SetOffer(b []byte) (sdp.Session, error) {
 	}
 	for i := range d.Lines {
 		l := &d.Lines[i]
-		switch l.Transport.Protocol {
-		case "RTP/AVP", "RTP/AVPF":
-		default:
-			// RFC 3264 §6: another profile cannot be answered with ours.
-			l.Refused = true
-		}
+		// RFC 3264 §6: another profile cannot be answered with ours.
+		known := l.Transport.Protocol == "RTP/AVP" || l.Transport.Protocol == "RTP/AVPF"
+		// RFC 6157 §4: nor another family's address, but for the one that says "nowhere".
+		reached := l.Transport.Addr.Is4() == p.cfg.Public.Is4() || l.Transport.Addr.IsUnspecified() || !l.Transport.Addr.IsValid()
+		l.Refused = l.Refused || !known || !reached
 	}
 	_, m, ok := d.Session().First(sdp.Audio)
 	if !ok || !slices.ContainsFunc(m.Formats, func(f sdp.Format) bool { _, known := transcode.Find(f); return known }) {

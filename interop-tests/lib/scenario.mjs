@@ -12,6 +12,7 @@ class Telephone {
   commands = [];
   variables = [];
   cseq = 0;
+  number = '[service]';
   stands = false; // the dialog does
   invited = 0;    // where the last INVITE stands
   refused = false;
@@ -34,7 +35,7 @@ class Telephone {
   }
 
   /** Sends a request. */
-  says(method, { sdp, headers = [], cseq, body, type = 'application/sdp' } = {}) {
+  says(method, { sdp, headers = [], cseq, body, type = 'application/sdp', hops = 70 } = {}) {
     const content = sdp ?? body;
     if (cseq === undefined && method !== 'ACK') this.cseq += 1;
     const number = cseq ?? this.cseq;
@@ -42,9 +43,9 @@ class Telephone {
     let branch = '[branch]';
     if (method === 'INVITE') { this.invited = this.commands.length; this.refused = false; }
     if (method === 'ACK' && this.refused) branch = `[branch-${this.commands.length - this.invited}]`;
-    const lines = [`${method} ${this.stands ? '[next_url]' : 'sip:[service]@[remote_ip]:[remote_port]'} SIP/2.0`,
+    const lines = [`${method} ${this.stands ? '[next_url]' : `sip:${this.number}@[remote_ip]:[remote_port]`} SIP/2.0`,
       `Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=${branch}`,
-      ...(this.stands ? ['[routes]'] : []), `From: ${this.from}`, `To: ${this.stands || method === 'ACK' ? this.to : this.to.replace('[peer_tag_param]', '')}`, 'Call-ID: [call_id]', `CSeq: ${number} ${method}`, 'Max-Forwards: 70',
+      ...(this.stands ? ['[routes]'] : []), `From: ${this.from}`, `To: ${this.stands || method === 'ACK' ? this.to : this.to.replace('[peer_tag_param]', '')}`, 'Call-ID: [call_id]', `CSeq: ${number} ${method}`, `Max-Forwards: ${hops}`,
       ...(method === 'ACK' || method === 'BYE' ? [] : ['Contact: <sip:300@[local_ip]:[local_port]>']), ...headers,
       ...(content ? [`Content-Type: ${type}`] : []), 'Content-Length: [len]', '', content ?? ''];
     return this.add(`<send${method === 'ACK' ? '' : ' retrans="500"'}><![CDATA[\n${lines.join('\n')}\n]]></send>`);
@@ -55,7 +56,7 @@ class Telephone {
     for (const p of this.last === 'INVITE' ? [100, 180, 183] : []) this.add(`<recv response="${p}" optional="true"/>`);
     if (status < 300) this.stands = true;
     this.refused = status >= 300;
-    return this.add(`<recv response="${status}"${status < 300 ? ' rrs="true"' : ''}><action>${this.checks(patterns).join('')}</action></recv>`);
+    return this.add(`<recv response="${status}"${status < 300 && this.last === 'INVITE' ? ' rrs="true"' : ''}><action>${this.checks(patterns).join('')}</action></recv>`);
   }
 
   /** Gets a provisional response that must come. */

@@ -95,7 +95,7 @@ A packet costs a receive and a send, which the kernel bills at two thirds of it.
   beside the PeerConnection (decision 006);
 - **the scheduler**: calls to the kernel that never wait are not announced to it, so no thread is swapped for
   one that might have waited, and its monitor sleeps;
-- **wake-ups**: a loop with more than 2,000 packets a second looks every 2 ms, with more than 30,000 every
+- **wake-ups**: a loop with more than 1,000 packets a second looks every 2 ms, with more than 30,000 every
   millisecond, instead of being woken for each (decision 007). That is the median latency above.
 
 The generator's patients wake nobody either: on loopback a sender pays for waking the receiver, and what a

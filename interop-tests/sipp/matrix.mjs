@@ -111,6 +111,81 @@ export const matrix = [
     rfc: 'RFC 3261 §8.2.2.3', what: 'an extension that we do not have is named back in a 420',
     caller: () => new Caller().says('INVITE', { sdp: pcma(), headers: ['Require: 100rel, precondition'] }).hears(420, 'Unsupported: precondition').says('ACK'),
   },
+  // ---- offers and answers ----
+  {
+    rfc: 'RFC 3264 §5, RFC 3261 §13.2.1', what: 'an INVITE without an offer gets ours in the 200, and the ACK answers it; so does a re-INVITE',
+    caller: () => new Caller().says('INVITE').hears(200, 'm=audio', 'a=rtpmap:8 PCMA').says('ACK', { sdp: pcma() }).waits(200)
+      .says('INVITE').hears(200, 'm=audio', 'a=rtpmap:8 PCMA').says('ACK', { sdp: pcma(2) }).waits(200).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3264 §6', what: 'a line that is not wanted keeps its place with port 0: video, slides, text and what nobody knows',
+    caller: () => new Caller().calls({ sdp: pcma(1, 'm=video 6010 RTP/AVP 96', 'a=rtpmap:96 H264/90000', 'm=application 6020 TCP/BFCP *', 'm=text 6030 RTP/AVP 97', 'a=rtpmap:97 t140/1000', 'm=hologram 6040 RTP/AVP 98') },
+      'm=audio [1-9]', 'm=video 0 RTP/AVP', 'm=application 0 TCP/BFCP', 'm=text 0 RTP/AVP', 'm=hologram 0 RTP/AVP').hangsUp(),
+  },
+  {
+    rfc: 'RFC 3264 §6', what: 'a video line before the sound keeps its place',
+    caller: () => new Caller().calls({ sdp: pcma().replace('m=audio', 'm=video 6010 RTP/AVP 96\na=rtpmap:96 H264/90000\nm=audio') }, 'm=video 0 RTP/AVP.*m=audio [1-9]').hangsUp(),
+  },
+  {
+    rfc: 'RFC 4585 §9', what: 'RTP/AVPF is answered as RTP/AVPF',
+    caller: () => new Caller().calls({ sdp: pcma().replace('RTP/AVP', 'RTP/AVPF') }, 'm=audio [1-9][0-9]* RTP/AVPF').hangsUp(),
+  },
+  ...['RTP/SAVP', 'RTP/SAVPF', 'UDP/TLS/RTP/SAVPF'].map((profile) => ({
+    rfc: 'RFC 3264 §6', what: `${profile}, which is not built yet, is refused with 488 and never answered with another profile`,
+    caller: () => new Caller().says('INVITE', { sdp: pcma().replace('RTP/AVP', profile) }).hears(488).says('ACK'),
+  })),
+  {
+    rfc: 'RFC 3264 §8.3.2', what: 'a re-INVITE changes the encoding',
+    caller: () => new Caller().calls().waits(200).says('INVITE', { sdp: pcma(2).replace('RTP/AVP 8', 'RTP/AVP 0').replace('8 PCMA', '0 PCMU') })
+      .hears(200, 'RTP/AVP 0', { not: 'PCMA' }).says('ACK').hangsUp(),
+  },
+  {
+    at: '10.77.0.2', rfc: 'RFC 3264 §6.1', what: 'an encoding and the telephone-events are answered under the payload types that the offer gave them',
+    caller: () => new Caller().calls({ sdp: pcma(1, 'a=rtpmap:96 telephone-event/8000', 'a=fmtp:96 0-15').replace('AVP 8', 'AVP 8 96') }, 'a=rtpmap:96 telephone-event/8000').hangsUp(),
+  },
+  ...[['sendonly', 'recvonly'], ['inactive', 'inactive'], ['recvonly', 'sendonly']].map(([offered, answered]) => ({
+    rfc: 'RFC 3264 §6.1, §8.4', what: `a re-INVITE with ${offered} is answered with ${answered}, one with sendrecv fetches back`,
+    caller: () => new Caller().calls().waits(200).says('INVITE', { sdp: pcma(2, `a=${offered}`) }).hears(200, `a=${answered}`).says('ACK').waits(200)
+      .says('INVITE', { sdp: pcma(3, 'a=sendrecv') }).hears(200, 'a=sendrecv').says('ACK').hangsUp(),
+  })),
+  {
+    rfc: 'RFC 6337 §5.3', what: 'a hold by the address 0.0.0.0 is answered with recvonly',
+    caller: () => new Caller().calls().waits(200).says('INVITE', { sdp: pcma(2).replace('IN IP[media_ip_type] [media_ip]', 'IN IP4 0.0.0.0') }).hears(200, 'a=recvonly').says('ACK').hangsUp(),
+  },
+  {
+    rfc: 'RFC 3261 §14.2', what: 'a re-INVITE that cannot be met is refused with 488, T.38 too, and the call is as it was',
+    caller: () => new Caller().calls().waits(200).says('INVITE', { sdp: pcma(2).replace('m=audio [media_port] RTP/AVP 8', 'm=image 4000 udptl t38').replace('a=rtpmap:8 PCMA/8000', 'a=T38FaxVersion:0') }).hears(488).says('ACK')
+      .says('INVITE', { sdp: pcma(3, 'a=sendonly') }).hears(200, 'a=recvonly').says('ACK').hangsUp(),
+  },
+  {
+    rfc: 'RFC 6157 §4', what: 'an offer of IPv6 alone is never answered with IPv4: 488 where we have none',
+    caller: () => new Caller().says('INVITE', { sdp: pcma().replaceAll('IN IP[local_ip_type] [local_ip]', 'IN IP6 2001:db8::4').replaceAll('IN IP[media_ip_type] [media_ip]', 'IN IP6 2001:db8::4') }).hears(488).says('ACK'),
+  },
+  // ---- requests ----
+  {
+    rfc: 'RFC 3261 §11.2', what: 'OPTIONS tells what we take',
+    caller: () => new Caller().says('OPTIONS').hears(200, 'Allow: .*UPDATE', 'Accept: application/sdp', 'Supported: .*100rel'),
+  },
+  {
+    rfc: 'RFC 3261 §8.2.1', what: 'a method that we do not know is refused with 405 and those that we do',
+    caller: () => new Caller().says('PUBLISH').hears(405, 'Allow: INVITE, '),
+  },
+  {
+    rfc: 'RFC 3261 §8.2.3', what: 'an INVITE whose body is no description is refused with 415 and what we take',
+    caller: () => new Caller().says('INVITE', { body: 'hello', type: 'text/plain' }).hears(415, 'Accept: application/sdp').says('ACK'),
+  },
+  {
+    rfc: 'RFC 3261 §16.3', what: 'a request that has no hops left is refused with 483',
+    caller: () => new Caller().says('INVITE', { sdp: pcma(), hops: 0 }).hears(483).says('ACK'),
+  },
+  {
+    rfc: 'RFC 3261 §12.2.2', what: 'a request out of its order is refused with 500 and the call lives on',
+    caller: () => new Caller().calls().says('INFO').hears(200).says('INFO', { cseq: 1 }).hears(500).says('UPDATE').hears(200).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3261 §19.1.2', what: 'a number that no route knows is refused with 404',
+    caller: () => Object.assign(new Caller(), { number: '5' }).says('INVITE', { sdp: pcma() }).hears(404).says('ACK'),
+  },
   // ---- dialogs ----
   {
     rfc: 'RFC 3261 §12.2.2', what: 'a request of no dialog is answered with 481, whatever its method',

@@ -34,7 +34,7 @@ for (const line of matrix) {
   test(`${line.rfc}: ${line.what}`, async () => {
     const caller = line.caller?.() ?? new Caller().calls().waits(1000 * (line.seconds ?? 2)).hangsUp();
     const called = line.callee && await answering(line.callee().xml(line.what), { seconds: 30 });
-    const calling = sipp(caller.xml(line.what), { seconds: 30, ...(called ? { at: '10.77.0.2' } : { service: code }) });
+    const calling = sipp(caller.xml(line.what), { seconds: 30, at: line.at ?? (called ? '10.77.0.2' : '10.77.0.4'), ...(called ? {} : { service: code }) });
     if (line.caller) await passes(calling);
     if (called) await passes(called);
     if (!line.caller) calling.kill(); // the call may have been ended at the other side
