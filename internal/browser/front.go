@@ -40,7 +40,7 @@ type Options struct {
 	Bus         *bus.Bus
 	Invitations invite.Book
 	Browsers    *media.Browsers
-	Handle      func(leg call.Leg, sessionID string, hops int)
+	Handle      func(leg call.Leg, said call.Facts)
 	Log         *slog.Logger
 }
 

@@ -252,11 +252,11 @@ func (r *room) join(offer string) {
 		return
 	}
 	l.query = callQuery(r.inv)
-	r.f.wg.Go(func() { r.f.o.Handle(l, "", 0) })
+	r.f.wg.Go(func() { r.f.o.Handle(l, call.Facts{Identity: call.Identity{Asserted: l.query.Call.From}}) })
 }
 
 // dial rings the patient.
-func (r *room) dial(_ call.Facts, to policy.Target, offer sdp.Session) (call.Leg, error) {
+func (r *room) dial(facts call.Facts, to policy.Target, offer sdp.Session) (call.Leg, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.left {
@@ -269,7 +269,10 @@ func (r *room) dial(_ call.Facts, to policy.Target, offer sdp.Session) (call.Leg
 	if err != nil {
 		return nil, err
 	}
-	l.offer, l.caller = offer, to.From.Display
+	l.offer = offer
+	if !facts.Identity.Private {
+		l.caller = to.From.Display
+	}
 	l.post(call.Event{Ringing: 180})
 	if r.attached {
 		l.ring(false)

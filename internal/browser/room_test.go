@@ -52,7 +52,7 @@ func open(t testing.TB) *page {
 	p := &page{t: t}
 	book := invite.Book{Site: "lisbon", Config: invite.Config{DialPrefix: "7", DialDigits: 7}, Store: b.Visits()}
 	p.f, err = New(Options{Site: "lisbon", Bus: b, Invitations: book, Browsers: browsers, Log: log,
-		Handle: func(call.Leg, string, int) { p.legs.Add(1) }})
+		Handle: func(call.Leg, call.Facts) { p.legs.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,19 +51,21 @@ func New(cfg Config) *B2BUA {
 }
 
 // Handle takes a leg that calls, with what its peer said of the call: the
-// Session-ID, "" if none, and the hops it may still take, 0 if not said. It
-// returns at once.
-func (b *B2BUA) Handle(leg Leg, sessionID string, hops int) {
-	if sessionID == "" {
-		sessionID = randomHex(16)
+// Session-ID, "" if none, the hops it may still take, 0 if not said, and who it is.
+// It returns at once.
+func (b *B2BUA) Handle(leg Leg, said Facts) {
+	said.ID = randomHex(8)
+	if said.SessionID == "" {
+		said.SessionID = randomHex(16)
 	}
-	if hops == 0 {
-		hops = maxHops + 1
+	if said.Hops == 0 {
+		said.Hops = maxHops + 1
 	}
+	said.Hops--
 	ctx, cancel := context.WithCancelCause(context.Background())
-	c := &Call{b: b, Facts: Facts{ID: randomHex(8), SessionID: sessionID, Hops: hops - 1}, a: leg, ctx: ctx, cancel: cancel,
+	c := &Call{b: b, Facts: said, a: leg, ctx: ctx, cancel: cancel,
 		started: time.Now(), query: leg.Query(), done: make(chan struct{}), replace: make(chan replacement)}
-	c.log = b.cfg.Log.With("call", c.ID, "session", sessionID)
+	c.log = b.cfg.Log.With("call", c.ID, "session", c.SessionID)
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()

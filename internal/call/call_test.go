@@ -152,7 +152,7 @@ func answers(_ int, leg *fakeLeg) { leg.events <- Event{Answered: true} }
 func TestBothHangUpAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, a := newExchange(t, to("1"), answers), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		synctest.Wait()
 		a.end(NormalClearing)
 		x.leg(1).end(NormalClearing)
@@ -171,7 +171,7 @@ func TestBusyThenNextTarget(t *testing.T) {
 			}
 		})
 		a := newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		synctest.Wait()
 		if a.accepted != 1 || x.Calls()[0].State() != Talking {
 			t.Fatalf("accepted %d, %s", a.accepted, x.Calls()[0].State())
@@ -185,7 +185,7 @@ func TestBusyThenNextTarget(t *testing.T) {
 func TestTheLastRefusalReachesTheCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, a := newExchange(t, to("1"), func(_ int, leg *fakeLeg) { leg.end(Cause{Status: 486, Text: "busy"}) }), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		time.Sleep(time.Second)
 		x.settled(486, a, x.leg(1))
 		if a.causes()[0].Status != 486 {
@@ -197,7 +197,7 @@ func TestTheLastRefusalReachesTheCaller(t *testing.T) {
 func TestNobodyAnswersWithinTheRingTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, a := newExchange(t, to("1"), nil), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		time.Sleep(59 * time.Second)
 		if len(a.causes()) != 0 {
 			t.Fatal("ended before its time")
@@ -210,7 +210,7 @@ func TestNobodyAnswersWithinTheRingTime(t *testing.T) {
 func TestTheCallerGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, a := newExchange(t, to("1", "2"), nil), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		time.Sleep(time.Second)
 		a.end(Cancelled)
 		time.Sleep(time.Second)
@@ -224,14 +224,14 @@ func TestTheCallerGivesUp(t *testing.T) {
 func TestShutdownEndsCallsAndRefusesNewOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, a := newExchange(t, to("1"), answers), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		synctest.Wait()
 		if err := x.Shutdown(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
 		x.settled(503, a, x.leg(1))
 		late := newFake("late")
-		x.Handle(late, "", 0)
+		x.Handle(late, Facts{})
 		synctest.Wait()
 		if len(late.causes()) != 1 || late.causes()[0].Status != 503 {
 			t.Error(late.causes())
@@ -242,7 +242,7 @@ func TestShutdownEndsCallsAndRefusesNewOnes(t *testing.T) {
 func TestDrainLetsACallEndByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, a := newExchange(t, to("1"), answers), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		synctest.Wait()
 		time.AfterFunc(20*time.Second, func() { a.end(NormalClearing) })
 		began := time.Now()
@@ -261,7 +261,7 @@ func TestTheLongestTimeEndsACall(t *testing.T) {
 		d := to("1")
 		d.Longest = time.Hour
 		x, a := newExchange(t, d, answers), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		time.Sleep(time.Hour + time.Second)
 		x.settled(0, a, x.leg(1))
 		if x.records[0].Cause.Text != TimeLimit.Text {
@@ -279,7 +279,7 @@ func TestTransferReachesASecondTargetWhileTheFirstRuns(t *testing.T) {
 		})
 		a := newFake("a")
 		var told []int
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		synctest.Wait()
 		first := x.Calls()[0].Bridge()
 		x.leg(1).events <- Event{Transfer: &Transfer{Target: policy.Target{Kind: "trunk", Number: "2"}, Told: func(status int) { told = append(told, status) }}}
@@ -313,7 +313,7 @@ func TestATransferThatFailsLeavesTheTwoTalking(t *testing.T) {
 		})
 		a := newFake("a")
 		var told []int
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		synctest.Wait()
 		first := x.Calls()[0].Bridge()
 		x.leg(1).events <- Event{Transfer: &Transfer{Target: policy.Target{Kind: "trunk", Number: "2"}, Told: func(status int) { told = append(told, status) }}}
@@ -341,7 +341,7 @@ func TestWhoTransfersMayHoldAndLeaveBeforeTheTargetAnswers(t *testing.T) {
 				}
 			})
 			a := newFake("a")
-			x.Handle(a, "", 0)
+			x.Handle(a, Facts{})
 			synctest.Wait()
 			hold := sdp.Session{Media: []sdp.Media{{Kind: sdp.Audio, Direction: sdp.SendOnly}}}
 			x.leg(1).events <- Event{Offered: &Offered{Want: hold, Accept: func(sdp.Session) error { return nil }, Reject: func(Cause) {}}}
@@ -377,7 +377,7 @@ func TestWhoTransfersMayHoldAndLeaveBeforeTheTargetAnswers(t *testing.T) {
 func TestALegIsReplacedWhileTheFirstLegsMediaRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, a := newExchange(t, to("1"), answers), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		synctest.Wait()
 		c := x.Calls()[0]
 		comes := newFake("comes")
@@ -400,7 +400,7 @@ func TestALegIsReplacedWhileTheFirstLegsMediaRuns(t *testing.T) {
 func TestHoldIsShownAndAnOfferThatCannotBeMetIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, a := newExchange(t, to("1"), answers), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		synctest.Wait()
 		offer := func(d sdp.Direction, err error) (rejected *Cause) {
 			a.events <- Event{Offered: &Offered{Want: sdp.Session{Media: []sdp.Media{{Kind: sdp.Audio, Direction: d}}},
@@ -434,7 +434,7 @@ func TestHoldIsShownAndAnOfferThatCannotBeMetIsRefused(t *testing.T) {
 func TestRefusedByPolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, a := newExchange(t, policy.Decision{Kind: policy.Refused, Status: 403, Reason: "no"}, nil), newFake("a")
-		x.Handle(a, "", 0)
+		x.Handle(a, Facts{})
 		time.Sleep(time.Second)
 		x.settled(403, a)
 	})
@@ -446,11 +446,11 @@ func TestAFullGatewayRefusesNewCallsAndKeepsTheOthers(t *testing.T) {
 		x := newExchange(t, to("1"), answers)
 		x.cfg.Full = func() bool { return full }
 		talking := newFake("a")
-		x.Handle(talking, "", 0)
+		x.Handle(talking, Facts{})
 		synctest.Wait()
 		full = true
 		late := newFake("b")
-		x.Handle(late, "", 0)
+		x.Handle(late, Facts{})
 		synctest.Wait()
 		if c := late.causes(); len(c) != 1 || c[0] != Busy || c[0].Status != 503 || c[0].RetryAfter == 0 {
 			t.Errorf("the late caller hears %+v", c)

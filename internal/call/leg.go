@@ -91,6 +91,14 @@ type Facts struct {
 	ID        string
 	SessionID string // RFC 7989, 32 hexadecimal digits
 	Hops      int    // hops left (Max-Forwards, RFC 3261 §20.22)
+	Identity  Identity
+}
+
+// Identity is what is known of a caller beside its query.
+type Identity struct {
+	Asserted policy.Address      // who it is, as a trunk that we trust says, or we; zero: nobody vouches (RFC 3325)
+	Private  bool                // it wants to be unknown to whoever is called (RFC 3323)
+	Passed   map[string][]string // headers that trusted trunks hear from one another
 }
 
 // maxHops is where Max-Forwards begins (RFC 3261 §8.1.1.6).

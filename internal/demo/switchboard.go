@@ -37,7 +37,7 @@ type Switchboard struct {
 }
 
 // Handle takes a call.
-func (s *Switchboard) Handle(leg call.Leg, _ string, _ int) { s.wg.Go(func() { s.serve(leg) }) }
+func (s *Switchboard) Handle(leg call.Leg, _ call.Facts) { s.wg.Go(func() { s.serve(leg) }) }
 
 // Wait returns when no call is left.
 func (s *Switchboard) Wait() { s.wg.Wait() }

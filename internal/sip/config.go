@@ -29,6 +29,7 @@ type Trunk struct {
 	Mutual         bool          `yaml:"mutual" doc:"When it calls over TLS it must show a certificate signed by ca_file." default:"false"`
 	OptionsEvery   time.Duration `yaml:"options_every" doc:"How often it is asked by OPTIONS whether it is there; every 5 s while it is down. Calls pass over a trunk that is down. 0: never." default:"30s"`
 	SessionExpires time.Duration `yaml:"session_expires" doc:"How long a call lasts that nobody refreshes (RFC 4028), at least 90s; the other end's wish goes before. 0: calls that it does not limit have no limit." default:"30m"`
+	Trusted        bool          `yaml:"trusted" doc:"It belongs to the hospital's own domain: who calls is taken from its P-Asserted-Identity and told to it in one (RFC 3325), with Diversion and History-Info. Others are told nothing, and believed only in From." default:"false"`
 	EarlyMedia     bool          `yaml:"early_media" doc:"Sound that comes before the answer, announcements say, is passed on: to it in 183, and from it. false: it hears 180 and rings itself, and so does the far end." default:"true"`
 	SRTP           string        `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
 }

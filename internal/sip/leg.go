@@ -43,18 +43,19 @@ const (
 
 // Leg is one SIP dialog with its media (RFC 3261 §12). It implements call.Leg.
 type Leg struct {
-	s       *Server
-	t       *trunk
-	log     *slog.Logger
-	uas     bool
-	ep      media.Endpoint
-	events  chan call.Event
-	done    chan struct{}
-	settled chan struct{} // the initial INVITE's transaction is needed no longer
-	query   policy.Query
-	peer    string
-	session string // Session-ID
-	network string // "UDP", "TCP" or "TLS": what the dialog was begun over
+	s        *Server
+	t        *trunk
+	log      *slog.Logger
+	uas      bool
+	ep       media.Endpoint
+	events   chan call.Event
+	done     chan struct{}
+	settled  chan struct{} // the initial INVITE's transaction is needed no longer
+	query    policy.Query
+	identity call.Identity
+	peer     string
+	session  string // Session-ID
+	network  string // "UDP", "TCP" or "TLS": what the dialog was begun over
 
 	callID, localTag    string
 	localURI, remoteURI string // as in From and To, without tags

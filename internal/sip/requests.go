@@ -124,7 +124,7 @@ func (s *Server) onInvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	}
 	switch {
 	case old == nil:
-		s.o.Handle(l, sessionID(req), hops)
+		s.o.Handle(l, call.Facts{SessionID: sessionID(req), Hops: hops, Identity: l.identity})
 	case !s.o.Replace(l, old):
 		l.Hangup(call.Cause{Status: 481, Q850: 101, Text: "the call is over"})
 	}
@@ -211,11 +211,13 @@ func (s *Server) onOther(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 }
 
 // query is what the policy is asked about an INVITE.
-func query(t *trunk, req *sipmsg.Request) policy.Query {
-	from := req.From()
-	return policy.Query{Call: policy.Call{Source: t.name, Trunk: t.name,
-		From: policy.Address{User: from.Address.User, Host: from.Address.Host, Display: from.DisplayName},
-		To:   policy.Address{User: req.Recipient.User, Host: req.Recipient.Host, Display: req.To().DisplayName},
+func query(t *trunk, req *sipmsg.Request, id call.Identity) policy.Query {
+	from := policy.Address{User: req.From().Address.User, Host: req.From().Address.Host, Display: req.From().DisplayName}
+	if id.Asserted.User != "" {
+		from = id.Asserted
+	}
+	return policy.Query{Call: policy.Call{Source: t.name, Trunk: t.name, From: from,
+		To: policy.Address{User: req.Recipient.User, Host: req.Recipient.Host, Display: req.To().DisplayName},
 	}}
 }
 

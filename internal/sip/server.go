@@ -48,7 +48,7 @@ type Options struct {
 	Trunks      map[string]Trunk
 	Interfaces  map[string]netip.Addr // by name
 	Endpoint    func(trunk Trunk, listen netip.Addr) (media.Endpoint, error)
-	Handle      func(leg call.Leg, sessionID string, hops int)
+	Handle      func(leg call.Leg, said call.Facts)
 	Replace     func(leg, old call.Leg) bool // has a leg take another's place; false: that is in no call
 	Far         func(leg call.Leg) call.Leg  // whom a leg talks to; nil: nobody
 	Ledger      Ledger

@@ -46,11 +46,11 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	from := &sipmsg.FromHeader{DisplayName: clean(to.From.Display), Params: sipmsg.NewParams(),
 		Address: sipmsg.Uri{Scheme: "sip", User: userPart(to.From.User), Host: host(local.Addr())}}
 	toURI := sipmsg.Uri{Scheme: "sip", User: to.Number, Host: t.uri.Host, Port: t.uri.Port}
+	req := sipmsg.NewRequest(sipmsg.INVITE, recipient)
+	t.present(req, from, facts.Identity)
 	l.localURI, l.remoteURI = from.Address.String(), toURI.String()
 	from.Params.Add("tag", l.localTag)
 	l.target = recipient
-
-	req := sipmsg.NewRequest(sipmsg.INVITE, recipient)
 	s.address(t, req, t.uri, t.net)
 	req.SetDestination(t.dest)
 	s.complete(req, from, &sipmsg.ToHeader{Address: toURI, Params: sipmsg.NewParams()}, l.callID, 1, facts.Hops)

@@ -25,7 +25,8 @@ func (s *Server) incoming(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransac
 	} else {
 		l.delayed = true
 	}
-	l.query = query(t, req)
+	l.identity = identity(t, req)
+	l.query = query(t, req, l.identity)
 	l.peer = t.name + " " + l.query.Call.From.URI()
 	l.invite, l.tx = req, tx
 	l.network = sipmsg.NetworkToUpper(req.Transport())

@@ -46,8 +46,8 @@ export function inHospital(command, args, options = {}) {
 }
 
 /** Whether a child, or what it started, has that UDP port in the hospital. */
-export function listensInHospital(child, port) {
-  const line = execFileSync('ip', ['netns', 'exec', ns, 'ss', '-Hlunp', `sport = :${port} and src 10.77.0.4`]).toString();
+export function listensInHospital(child, port, at) {
+  const line = execFileSync('ip', ['netns', 'exec', ns, 'ss', '-Hlunp', `sport = :${port} and src ${at}`]).toString();
   const pid = Number(line.match(/pid=(\d+)/)?.[1]);
   return pid === child.pid;
 }

@@ -31,7 +31,7 @@ export async function answering(scenario, options = {}) {
   child.over.then((code) => { ended = code; });
   await until(() => {
     if (ended !== null) throw new Error(`SIPp ended with ${ended}: ${child.output.slice(-1000)} ${child.errors()}`);
-    return listensInHospital(child, options.port ?? 5060);
+    return listensInHospital(child, options.port ?? 5060, options.at ?? '10.77.0.4');
   }, 'SIPp to listen');
   return child;
 }

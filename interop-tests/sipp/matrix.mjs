@@ -3,6 +3,7 @@
 import { Caller, Callee, pcma } from '../lib/scenario.mjs';
 
 const timer = (seconds, refresher) => [`Session-Expires: ${seconds}${refresher ? `;refresher=${refresher}` : ''}`, 'Supported: timer'];
+const vouched = ['P-Asserted-Identity: "Dr Sousa" <sip:4711@pbx.example>, <tel:+351210000000>', 'Diversion: <sip:4700@pbx.example>;reason=no-answer', 'History-Info: <sip:4700@pbx.example>;index=1'];
 const reliable = (n) => ['Require: 100rel', `RSeq: ${n}`];
 const accepts = (...methods) => `Allow: INVITE, ACK, CANCEL, BYE${methods.map((m) => `, ${m}`).join('')}`;
 const body = '\r\n\r\nv=0';
@@ -185,6 +186,28 @@ export const matrix = [
   {
     rfc: 'RFC 3261 §19.1.2', what: 'a number that no route knows is refused with 404',
     caller: () => Object.assign(new Caller(), { number: '5' }).says('INVITE', { sdp: pcma() }).hears(404).says('ACK'),
+  },
+  // ---- who calls ----
+  {
+    rfc: 'RFC 3325 §5', what: 'from one trusted trunk to another who calls is asserted, with its wish to be unknown and where the call was before',
+    calleeAt: '10.77.0.3', caller: () => Object.assign(new Caller(), { number: '3000' }).calls({ headers: [...vouched, 'Privacy: id'] }).waits(500).hangsUp(),
+    callee: () => new Callee().isCalled('P-Asserted-Identity: "Dr Sousa" <sip:4711@pbx.example>', 'Privacy: id', 'From: "Anonymous" <sip:anonymous@anonymous.invalid>',
+      'Diversion: <sip:4700@pbx.example>;reason=no-answer', 'History-Info: <sip:4700@pbx.example>;index=1').takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 3325 §5', what: 'a trunk that is not trusted is told who calls in From alone; a caller that wants to be unknown is',
+    caller: () => new Caller().calls({ headers: [...vouched, 'Privacy: id'] }).waits(500).hangsUp(),
+    callee: () => new Callee().isCalled('From: "Anonymous" <sip:anonymous@anonymous.invalid>', { not: 'P-Asserted-Identity' }, { not: 'Diversion' }, { not: 'History-Info' }, { not: '4711' }).takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 3325 §5', what: 'a trunk that is not trusted is believed in From alone',
+    at: '10.77.0.4', calleeAt: '10.77.0.3', caller: () => Object.assign(new Caller(), { number: '3000' }).calls({ headers: vouched }).waits(500).hangsUp(),
+    callee: () => new Callee().isCalled('From: "Ward" <sip:300@', { not: 'P-Asserted-Identity' }, { not: '4711' }, { not: 'Diversion' }).takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 3325 §5', what: 'who a trusted trunk says is calling is who the policy and the other end see',
+    caller: () => new Caller().calls({ headers: vouched }).waits(500).hangsUp(),
+    callee: () => new Callee().isCalled('From: "Dr Sousa" <sip:4711@').takes().isHungUp(),
   },
   // ---- dialogs ----
   {

@@ -12,13 +12,15 @@ import { compliance } from './compliance.mjs';
 import { matrix } from './matrix.mjs';
 
 const routes = `  - {name: to patients, when: 'call.to.user.matches("^7[0-9]{6}$")', to: [visit]}
+  - {name: to the desk, when: 'call.to.user == "3000"', to: [trunk:desk]}
   - {name: to the ward, when: 'call.trunk == "pbx"', to: [trunk:ward]}`;
+const trunks = '  desk: {address: "sip:10.77.0.3:5060", interface: pbx, options_every: 0s, trusted: true}';
 
 let gateway, code;
 
 before(async () => {
   makeHospital();
-  gateway = await new Gateway(config({ routes })).start();
+  gateway = await new Gateway(config({ routes, trunks, pbx: 'trusted: true' })).start();
   const inv = await gateway.invite('sip:1000@hospital');
   const patient = track(spawn(binary, ['load', 'patient', inv.url], { stdio: ['ignore', 'pipe', 'pipe'] }));
   await until(() => patient.output.includes('welcome'), () => patient.output);
@@ -33,7 +35,7 @@ after(async () => {
 for (const line of matrix) {
   test(`${line.rfc}: ${line.what}`, async () => {
     const caller = line.caller?.() ?? new Caller().calls().waits(1000 * (line.seconds ?? 2)).hangsUp();
-    const called = line.callee && await answering(line.callee().xml(line.what), { seconds: 30 });
+    const called = line.callee && await answering(line.callee().xml(line.what), { seconds: 30, at: line.calleeAt });
     const calling = sipp(caller.xml(line.what), { seconds: 30, at: line.at ?? (called ? '10.77.0.2' : '10.77.0.4'), ...(called ? {} : { service: code }) });
     if (line.caller) await passes(calling);
     if (called) await passes(called);
