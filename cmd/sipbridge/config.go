@@ -93,6 +93,9 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 	if len(c.SIP.Listen) == 0 {
 		doc.Fault("SIP is received nowhere", "write listen: [udp://0.0.0.0:5060]", 0, "sip", "listen")
 	}
+	if err := c.SIP.CheckStrangers(); err != nil {
+		doc.Fault(err.Error(), "write ignore or refuse", 0, "sip", "strangers")
+	}
 	own, err := c.TLS.Load()
 	if err != nil {
 		doc.Fault(err.Error(), "name a certificate and its key, both in PEM and readable by the gateway", 0, "tls")

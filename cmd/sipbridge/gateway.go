@@ -117,7 +117,7 @@ func (g *gateway) open() (err error) {
 		return err
 	}
 	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Trunks: cfg.Trunks, Interfaces: interfaces,
-		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Replace: g.b2bua.Replace, Far: g.b2bua.Far, Ledger: ledger{g.bus, log}, Certificate: certificate, Log: log}); err != nil {
+		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Replace: g.b2bua.Replace, Far: g.b2bua.Far, Urgent: g.urgent, Ledger: ledger{g.bus, log}, Certificate: certificate, Log: log}); err != nil {
 		return err
 	}
 	g.opened(func() { g.sip.Close() })
@@ -155,6 +155,8 @@ func (g *gateway) stop(ctx context.Context, drain time.Duration) error {
 
 // lastWords is how long the pages have to hear that their calls ended.
 const lastWords = 250 * time.Millisecond
+
+func (g *gateway) urgent(q policy.Query) bool { return g.decide(q).Kind == policy.IsUrgent }
 
 func (g *gateway) decide(q policy.Query) policy.Decision { return g.policy.Load().Decide(q) }
 

@@ -41,6 +41,8 @@ type totals struct{ g *gateway }
 var (
 	downDesc    = prometheus.NewDesc("sipbridge_trunk_down", "1 while a trunk answers no OPTIONS although it once did.", []string{"trunk"}, nil)
 	tripDesc    = prometheus.NewDesc("sipbridge_trunk_round_trip_seconds", "Of the last OPTIONS that a trunk answered.", []string{"trunk"}, nil)
+	carriesDesc = prometheus.NewDesc("sipbridge_trunk_calls", "Calls that a trunk carries.", []string{"trunk"}, nil)
+	tooManyDesc = prometheus.NewDesc("sipbridge_trunk_refused_total", "Calls that were one too many for a trunk: at once (calls) or in a second (rate).", []string{"trunk", "reason"}, nil)
 	callsDesc   = prometheus.NewDesc("sipbridge_calls_total", "Calls that came, by source.", []string{"source"}, nil)
 	endedDesc   = prometheus.NewDesc("sipbridge_calls_ended_total", "Calls that ended, by SIP status; 0: normally.", []string{"status"}, nil)
 	refusedDesc = prometheus.NewDesc("sipbridge_calls_refused_total", "Calls that were let nowhere: the policy's decision, or overload.", []string{"decision"}, nil)
@@ -49,6 +51,8 @@ var (
 func (t totals) Describe(c chan<- *prometheus.Desc) {
 	c <- downDesc
 	c <- tripDesc
+	c <- carriesDesc
+	c <- tooManyDesc
 	c <- callsDesc
 	c <- endedDesc
 	c <- refusedDesc
@@ -66,6 +70,10 @@ func (t totals) Collect(c chan<- prometheus.Metric) {
 		}
 		c <- prometheus.MustNewConstMetric(downDesc, prometheus.GaugeValue, down, t.Name)
 		c <- prometheus.MustNewConstMetric(tripDesc, prometheus.GaugeValue, t.RoundTrip.Seconds(), t.Name)
+		c <- prometheus.MustNewConstMetric(carriesDesc, prometheus.GaugeValue, float64(t.Calls), t.Name)
+		for _, reason := range []string{"calls", "rate"} {
+			c <- prometheus.MustNewConstMetric(tooManyDesc, prometheus.CounterValue, float64(t.Refused[reason]), t.Name, reason)
+		}
 	}
 	for k, v := range n.Calls {
 		emit(callsDesc, v, k)

@@ -12,7 +12,26 @@ import (
 
 // Config says where SIP is spoken.
 type Config struct {
-	Listen []string `yaml:"listen" doc:"Where SIP is received: udp://, tcp:// and tls:// with an address and a port." example:"[udp://0.0.0.0:5060, tcp://0.0.0.0:5060]"`
+	Listen    []string `yaml:"listen" doc:"Where SIP is received: udp://, tcp:// and tls:// with an address and a port." example:"[udp://0.0.0.0:5060, tcp://0.0.0.0:5060]"`
+	Strangers string   `yaml:"strangers" doc:"What who belongs to no trunk is told: ignore, nothing at all, or refuse, 403." default:"ignore"`
+}
+
+// What strangers may be told.
+const (
+	ignore = "ignore"
+	refuse = "refuse"
+)
+
+// tells reports whether a stranger gets an answer.
+func (c Config) tells() bool { return c.Strangers == refuse }
+
+// CheckStrangers says what is wrong with what strangers are told.
+func (c Config) CheckStrangers() error {
+	switch c.Strangers {
+	case "", ignore, refuse:
+		return nil
+	}
+	return fmt.Errorf("%q is nothing that strangers can be told", c.Strangers)
 }
 
 // Trunk is one PBX or proxy.
@@ -29,6 +48,8 @@ type Trunk struct {
 	Mutual         bool          `yaml:"mutual" doc:"When it calls over TLS it must show a certificate signed by ca_file." default:"false"`
 	OptionsEvery   time.Duration `yaml:"options_every" doc:"How often it is asked by OPTIONS whether it is there; every 5 s while it is down. Calls pass over a trunk that is down. 0: never." default:"30s"`
 	SessionExpires time.Duration `yaml:"session_expires" doc:"How long a call lasts that nobody refreshes (RFC 4028), at least 90s; the other end's wish goes before. 0: calls that it does not limit have no limit." default:"30m"`
+	MaxCalls       int           `yaml:"max_calls" doc:"Calls at once, both ways together; one more gets 503 with Retry-After, or goes the next way. Emergency numbers always have a place. 0: no limit." default:"0"`
+	CallsPerSecond float64       `yaml:"calls_per_second" doc:"The same for new calls in a second." default:"0"`
 	Trusted        bool          `yaml:"trusted" doc:"It belongs to the hospital's own domain: who calls is taken from its P-Asserted-Identity and told to it in one (RFC 3325), with Diversion and History-Info. Others are told nothing, and believed only in From." default:"false"`
 	EarlyMedia     bool          `yaml:"early_media" doc:"Sound that comes before the answer, announcements say, is passed on: to it in 183, and from it. false: it hears 180 and rings itself, and so does the far end." default:"true"`
 	SRTP           string        `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
@@ -102,6 +123,9 @@ func CheckTrunk(t Trunk) (faults [][3]string) {
 		faults = append(faults, [3]string{"ca_file", err.Error(), "write a file of certificates in PEM that the gateway may read"})
 	case t.Mutual && t.CAFile == "":
 		faults = append(faults, [3]string{"mutual", "nobody is said to sign its certificate", "write ca_file, too"})
+	}
+	if t.MaxCalls < 0 || t.CallsPerSecond < 0 {
+		faults = append(faults, [3]string{"max_calls", "a limit below zero", "write how many calls may be, or 0 for no limit"})
 	}
 	if t.SessionExpires != 0 && t.SessionExpires < shortest {
 		faults = append(faults, [3]string{"session_expires", fmt.Sprintf("%v is too short", t.SessionExpires), "write 90s or more, or 0"})

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,6 +39,8 @@ type TrunkState struct {
 	Since         time.Time     // when it came into that state
 	RoundTrip     time.Duration // of the last OPTIONS that was answered; 0: none
 	RestUntil     time.Time     // by its own wish (Retry-After); zero: it has none
+	Calls         int
+	Refused       map[string]uint64 // calls that were one too many, by reason
 }
 
 // health follows a trunk's state.
@@ -187,6 +190,9 @@ func (s *Server) Trunks() []TrunkState {
 	for name, t := range s.trunks {
 		st := t.health.snapshot()
 		st.Name, st.Address = name, t.Address
+		s.mu.Lock()
+		st.Calls, st.Refused = t.limits.calls, maps.Clone(t.limits.refused)
+		s.mu.Unlock()
 		out = append(out, st)
 	}
 	return out

@@ -110,6 +110,9 @@ func (s *Server) attended(t *trunk, number, escaped string) (*policy.Target, int
 	if ours == nil {
 		return &policy.Target{Kind: "trunk", Name: t.name, Number: number, Replaces: r.String()}, 0
 	}
+	if s.o.Far == nil {
+		return nil, 501
+	}
 	far, ok := s.o.Far(ours).(*Leg)
 	if !ok {
 		return nil, 501 // a patient's page, which cannot be told

@@ -112,7 +112,11 @@ func (s *Server) onInvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	l, err := s.incoming(t, req, tx)
 	if err != nil {
 		c := call.AsCause(err)
-		s.reply(req, tx, c.Status, reason(c.Status), header("Warning", `399 sipbridge "`+clean(c.Text)+`"`))
+		headers := []sipmsg.Header{header("Warning", `399 sipbridge "`+clean(c.Text)+`"`)}
+		if c.RetryAfter > 0 {
+			headers = append(headers, header("Retry-After", itoa(int(c.RetryAfter.Seconds()))))
+		}
+		s.reply(req, tx, c.Status, reason(c.Status), headers...)
 		return
 	}
 	if !tx.OnCancel(func(*sipmsg.Request) { l.cancelled() }) {
@@ -125,7 +129,7 @@ func (s *Server) onInvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	switch {
 	case old == nil:
 		s.o.Handle(l, call.Facts{SessionID: sessionID(req), Hops: hops, Identity: l.identity})
-	case !s.o.Replace(l, old):
+	case s.o.Replace == nil || !s.o.Replace(l, old):
 		l.Hangup(call.Cause{Status: 481, Q850: 101, Text: "the call is over"})
 	}
 	select {

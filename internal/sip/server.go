@@ -22,6 +22,7 @@ import (
 
 	"github.com/sipbridge/sipbridge/internal/call"
 	"github.com/sipbridge/sipbridge/internal/media"
+	"github.com/sipbridge/sipbridge/internal/policy"
 )
 
 // allow is what we answer other than with 405 (RFC 3261 §20.5).
@@ -50,6 +51,7 @@ type Options struct {
 	Endpoint    func(trunk Trunk, listen netip.Addr) (media.Endpoint, error)
 	Handle      func(leg call.Leg, said call.Facts)
 	Replace     func(leg, old call.Leg) bool // has a leg take another's place; false: that is in no call
+	Urgent      func(policy.Query) bool      // a call that no limit holds up
 	Far         func(leg call.Leg) call.Leg  // whom a leg talks to; nil: nobody
 	Ledger      Ledger
 	Certificate *tls.Certificate // ours; nil: none
@@ -108,6 +110,7 @@ type trunk struct {
 	secret string         // the password
 	pool   *x509.CertPool // who may have signed its certificate; nil: whoever the system trusts
 	health health
+	limits limits
 }
 
 type sock struct {
@@ -146,16 +149,13 @@ func NewServer(o Options) (*Server, error) {
 	if s.srv, err = sipgo.NewServer(s.ua); err != nil {
 		return nil, fmt.Errorf("sip: %w", err)
 	}
-	s.srv.OnInvite(s.onInvite)
-	s.srv.OnAck(s.onAck)
-	s.srv.OnBye(s.onBye)
-	s.srv.OnCancel(s.onCancel)
-	s.srv.OnInfo(s.onInfo)
-	s.srv.OnRefer(s.onRefer)
-	s.srv.OnUpdate(s.onUpdate)
-	s.srv.OnPrack(s.onPrack)
-	s.srv.OnOptions(s.onOptions)
-	s.srv.OnNoRoute(s.onOther)
+	for method, handle := range map[sipmsg.RequestMethod]sipgo.RequestHandler{
+		sipmsg.INVITE: s.onInvite, sipmsg.ACK: s.onAck, sipmsg.BYE: s.onBye, sipmsg.CANCEL: s.onCancel, sipmsg.INFO: s.onInfo,
+		sipmsg.REFER: s.onRefer, sipmsg.UPDATE: s.onUpdate, sipmsg.PRACK: s.onPrack, sipmsg.OPTIONS: s.onOptions,
+	} {
+		s.srv.OnRequest(method, s.known(handle))
+	}
+	s.srv.OnNoRoute(s.known(s.onOther))
 	for _, l := range o.Config.Listen {
 		if err := s.listen(l); err != nil {
 			s.Close()
@@ -175,7 +175,7 @@ func resolve(name string, t Trunk) (*trunk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
-	tr := &trunk{Trunk: t, name: name, uri: u, net: "UDP", health: health{state: Unseen, since: time.Now(), doubt: make(chan struct{}, 1)}}
+	tr := &trunk{Trunk: t, name: name, limits: newLimits(t), uri: u, net: "UDP", health: health{state: Unseen, since: time.Now(), doubt: make(chan struct{}, 1)}}
 	if v, _ := u.UriParams.Get("transport"); strings.EqualFold(v, "tcp") || strings.EqualFold(v, "tls") {
 		tr.net = strings.ToUpper(v)
 	}
@@ -271,13 +271,28 @@ func (s *Server) served(err error) {
 	}
 }
 
+// known refuses strangers, where they are to be told.
+func (s *Server) known(handle sipgo.RequestHandler) sipgo.RequestHandler {
+	return func(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
+		if s.source(req) == nil {
+			if !req.IsAck() {
+				s.reply(req, tx, 403, "Forbidden")
+			}
+			return
+		}
+		handle(req, tx)
+	}
+}
+
 // filter drops what comes from no trunk before a byte of it is parsed: a
-// scanner gets no answer.
+// scanner gets no answer, unless it is to get one.
 func (s *Server) filter(p sipmsg.TransportReadProps, data []byte) ([]byte, error) {
 	from, _ := netip.ParseAddrPort(p.RemoteAddr.String()) // nowhere, if it cannot be read: a stranger
 	if s.match(from.Addr()) == nil {
 		s.strangers.Add(1)
-		return nil, nil
+		if !s.o.Config.tells() {
+			return nil, nil
+		}
 	}
 	return data, nil
 }
@@ -367,6 +382,7 @@ func (s *Server) remove(l *Leg) {
 	s.mu.Lock()
 	delete(s.legs, key(l.callID, l.localTag))
 	s.mu.Unlock()
+	s.give(l.t)
 	s.o.Ledger.Close(l.callID, l.localTag)
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // Dial implements call.Dialer: it sends an INVITE to a trunk.
-func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, offer sdp.Session) (call.Leg, error) {
+func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, offer sdp.Session) (_ call.Leg, err error) {
 	t := s.trunks[to.Name]
 	if t == nil {
 		return nil, call.Cause{Status: 503, Q850: 38, Text: "no such trunk"}
@@ -24,6 +24,14 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	if cause, no := t.health.refuses(); no {
 		return nil, cause
 	}
+	if err := s.take(t, false); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.give(t)
+		}
+	}()
 	local, _ := s.local(t, t.net)
 	ep, err := s.o.Endpoint(t.Trunk, local.Addr())
 	if err != nil {
@@ -210,7 +218,9 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 		l.target = c.Address
 	}
 	l.routes = routeSet(res, true)
-	ack := vouched(l.s.inDialog(l.t, sipmsg.ACK, l.state()), l.invite)
+	state := l.state()
+	state.CSeq = l.invite.CSeq().SeqNo // a PRACK may have been sent since (RFC 3261 §13.2.2.4)
+	ack := vouched(l.s.inDialog(l.t, sipmsg.ACK, state), l.invite)
 	l.acknowledge(ack)
 	if late {
 		bye := l.request(sipmsg.BYE)

@@ -10,7 +10,17 @@ import (
 )
 
 // incoming makes a leg of an INVITE. An error is what the INVITE is answered with.
-func (s *Server) incoming(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransaction) (*Leg, error) {
+func (s *Server) incoming(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransaction) (_ *Leg, err error) {
+	who := identity(t, req)
+	asked := query(t, req, who)
+	if err := s.take(t, s.o.Urgent != nil && s.o.Urgent(asked)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.give(t)
+		}
+	}()
 	local, _ := s.local(t, t.net)
 	ep, err := s.o.Endpoint(t.Trunk, local.Addr())
 	if err != nil {
@@ -25,8 +35,7 @@ func (s *Server) incoming(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransac
 	} else {
 		l.delayed = true
 	}
-	l.identity = identity(t, req)
-	l.query = query(t, req, l.identity)
+	l.identity, l.query = who, asked
 	l.peer = t.name + " " + l.query.Call.From.URI()
 	l.invite, l.tx = req, tx
 	l.network = sipmsg.NetworkToUpper(req.Transport())

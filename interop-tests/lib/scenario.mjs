@@ -148,7 +148,7 @@ export class Callee extends Telephone {
   takesLate(options = {}) {
     this.answersInvite(200, options);
     this.stands = true;
-    return this.isAsked('ACK');
+    return this.isAsked('ACK', 'CSeq: 1 ACK');
   }
 
   xml(name) {
