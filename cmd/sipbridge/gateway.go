@@ -228,16 +228,18 @@ func address(s string) netip.Addr {
 	return a
 }
 
-// trunks is what an administrator sees of them.
+// trunks is what an administrator sees of them: a line for each address.
 func (g *gateway) trunks() []admin.Trunk {
 	out := []admin.Trunk{}
 	for _, t := range g.sip.Trunks() {
-		v := admin.Trunk{Name: t.Name, Address: t.Address, State: t.State, Since: t.Since, TripMS: t.RoundTrip.Seconds() * 1000}
-		if !t.RestUntil.IsZero() {
-			v.RestUntil = &t.RestUntil
+		for _, at := range t.Targets {
+			v := admin.Trunk{Name: t.Name, Address: at.Address, State: at.State, Since: at.Since, TripMS: at.RoundTrip.Seconds() * 1000}
+			if !at.RestUntil.IsZero() {
+				v.RestUntil = &at.RestUntil
+			}
+			out = append(out, v)
 		}
-		out = append(out, v)
 	}
-	slices.SortFunc(out, func(a, b admin.Trunk) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(out, func(a, b admin.Trunk) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }

@@ -39,8 +39,8 @@ func (g *gateway) register(r *prometheus.Registry) {
 type totals struct{ g *gateway }
 
 var (
-	downDesc    = prometheus.NewDesc("sipbridge_trunk_down", "1 while a trunk answers no OPTIONS although it once did.", []string{"trunk"}, nil)
-	tripDesc    = prometheus.NewDesc("sipbridge_trunk_round_trip_seconds", "Of the last OPTIONS that a trunk answered.", []string{"trunk"}, nil)
+	downDesc    = prometheus.NewDesc("sipbridge_trunk_down", "1 while a trunk's address answers no OPTIONS although it once did.", []string{"trunk", "target"}, nil)
+	tripDesc    = prometheus.NewDesc("sipbridge_trunk_round_trip_seconds", "Of the last OPTIONS that a trunk's address answered.", []string{"trunk", "target"}, nil)
 	carriesDesc = prometheus.NewDesc("sipbridge_trunk_calls", "Calls that a trunk carries.", []string{"trunk"}, nil)
 	tooManyDesc = prometheus.NewDesc("sipbridge_trunk_refused_total", "Calls that were one too many for a trunk: at once (calls) or in a second (rate).", []string{"trunk", "reason"}, nil)
 	callsDesc   = prometheus.NewDesc("sipbridge_calls_total", "Calls that came, by source.", []string{"source"}, nil)
@@ -64,12 +64,14 @@ func (t totals) Collect(c chan<- prometheus.Metric) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), label)
 	}
 	for _, t := range t.g.sip.Trunks() {
-		down := 0.0
-		if t.State == sip.Down {
-			down = 1
+		for _, at := range t.Targets {
+			down := 0.0
+			if at.State == sip.Down {
+				down = 1
+			}
+			c <- prometheus.MustNewConstMetric(downDesc, prometheus.GaugeValue, down, t.Name, at.Address)
+			c <- prometheus.MustNewConstMetric(tripDesc, prometheus.GaugeValue, at.RoundTrip.Seconds(), t.Name, at.Address)
 		}
-		c <- prometheus.MustNewConstMetric(downDesc, prometheus.GaugeValue, down, t.Name)
-		c <- prometheus.MustNewConstMetric(tripDesc, prometheus.GaugeValue, t.RoundTrip.Seconds(), t.Name)
 		c <- prometheus.MustNewConstMetric(carriesDesc, prometheus.GaugeValue, float64(t.Calls), t.Name)
 		for _, reason := range []string{"calls", "rate"} {
 			c <- prometheus.MustNewConstMetric(tooManyDesc, prometheus.CounterValue, float64(t.Refused[reason]), t.Name, reason)

@@ -182,7 +182,12 @@ func (c *Call) refuse(reason string, cause Cause) {
 // and hang-up are heard meanwhile.
 func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Session) (Leg, Cause) {
 	last := NoAnswer
-	for _, t := range targets {
+	var before policy.Target
+	for _, t := range c.spread(targets) {
+		if t.Way > 0 && t.Name == before.Name && !last.unreached() {
+			continue // whoever is behind the trunk has had its say
+		}
+		before = t
 		dialer, ok := c.b.cfg.Dialers[t.Kind]
 		if !ok {
 			last = Cause{Status: 503, Q850: 38, Text: "no way to reach a " + t.Kind}
@@ -210,6 +215,19 @@ func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Sess
 		c.cancel(last)
 	}
 	return nil, last
+}
+
+// spread puts the ways to each target in its place.
+func (c *Call) spread(targets []policy.Target) []policy.Target {
+	var out []policy.Target
+	for _, t := range targets {
+		if s, ok := c.b.cfg.Dialers[t.Kind].(Spreader); ok {
+			out = append(out, s.Ways(t)...)
+		} else {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // await waits for a dialled leg. Until it answers, whoever is there already is

@@ -86,6 +86,12 @@ type Dialer interface {
 	Dial(ctx context.Context, to policy.Target, call Facts, offer sdp.Session) (Leg, error)
 }
 
+// Spreader is a dialer that knows several ways to a target. They are tried in
+// order while nobody can be reached by them.
+type Spreader interface {
+	Ways(to policy.Target) []policy.Target
+}
+
 // Facts are what a dialled leg may tell its peer of the call.
 type Facts struct {
 	ID        string
@@ -118,6 +124,10 @@ func (c Cause) Error() string {
 	}
 	return fmt.Sprintf("%d %s", c.Status, c.Text)
 }
+
+// unreached reports whether nobody heard of the call, so that another way to the
+// same end is worth a try (RFC 3263 §4.3).
+func (c Cause) unreached() bool { return c.Status == 503 || c.Status == 504 || c.Status == 408 }
 
 // The causes that the call itself gives.
 var (

@@ -87,6 +87,7 @@ type Target struct {
 	From   Address
 	To     Address
 
+	Way      int    // which of the trunk's addresses, from 1 on; 0: not chosen
 	Replaces string // the dialog there whose place the new one takes (RFC 3891); "": none
 }
 

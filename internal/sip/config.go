@@ -37,6 +37,7 @@ func (c Config) CheckStrangers() error {
 // Trunk is one PBX or proxy.
 type Trunk struct {
 	Address        string        `yaml:"address" doc:"Where its calls are sent." example:"sip:10.0.0.5:5060;transport=tcp"`
+	Targets        []Alternative `yaml:"targets" doc:"Other addresses of the same PBX. A call goes to the next one when an address answers nothing within 4 s, with 503, or cannot be connected to; a name with several addresses counts for as many."`
 	AcceptFrom     []string      `yaml:"accept_from" doc:"Networks its requests may come from, beside its address; the longest prefix wins." example:"[10.0.0.0/24]"`
 	Interface      string        `yaml:"interface" doc:"The entry of interfaces to speak from. Empty: the address that leads there."`
 	DTMF           string        `yaml:"dtmf" doc:"How digits are sent to it: rfc4733, info, inband (as tones in the sound), or auto: rfc4733 where the call agrees on it, else tones. Digits from it are taken by rfc4733 and by info, and with inband and auto as tones, too." default:"rfc4733"`
@@ -99,6 +100,11 @@ func parseURI(s string) (sipmsg.Uri, error) {
 func CheckTrunk(t Trunk) (faults [][3]string) {
 	if _, err := parseURI(t.Address); err != nil {
 		faults = append(faults, [3]string{"address", err.Error(), "write sip:HOST:PORT, with ;transport=tcp or ;transport=tls if it is not UDP"})
+	}
+	for _, a := range t.Targets {
+		if _, err := parseURI(a.Address); err != nil || a.Priority < 0 || a.Weight < 0 {
+			faults = append(faults, [3]string{"targets", fmt.Sprintf("%q with priority %d and weight %d is no target", a.Address, a.Priority, a.Weight), "write {address: sip:HOST:PORT, priority: 1, weight: 1}"})
+		}
 	}
 	for _, n := range t.AcceptFrom {
 		if _, err := parsePrefix(n); err != nil {

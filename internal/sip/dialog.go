@@ -31,7 +31,7 @@ func randomHex(n int) string {
 // request builds the next request of the dialog (RFC 3261 §12.2.1.1). It needs mu.
 func (l *Leg) request(m sipmsg.RequestMethod) *sipmsg.Request {
 	l.cseq++
-	return l.s.inDialog(l.t, m, l.state())
+	return l.s.inDialog(l.hop, m, l.state())
 }
 
 // state is the dialog as it stands. It needs mu.
@@ -49,7 +49,7 @@ func (l *Leg) state() DialogState {
 
 // inDialog builds a request from a dialog's state, so that one left in the
 // ledger is ended by the same code that ends one of our own.
-func (s *Server) inDialog(t *trunk, m sipmsg.RequestMethod, d DialogState) *sipmsg.Request {
+func (s *Server) inDialog(hop *hop, m sipmsg.RequestMethod, d DialogState) *sipmsg.Request {
 	target := parsed(d.Target)
 	req := sipmsg.NewRequest(m, target)
 	next := target
@@ -60,7 +60,7 @@ func (s *Server) inDialog(t *trunk, m sipmsg.RequestMethod, d DialogState) *sipm
 		}
 		req.AppendHeader(&sipmsg.RouteHeader{Address: u})
 	}
-	s.address(t, req, next, d.Network)
+	s.address(hop, req, next, d.Network)
 	if d.Connection != "" && req.Transport() != "UDP" {
 		req.SetDestination(d.Connection)
 	}
@@ -99,7 +99,7 @@ func (s *Server) complete(req *sipmsg.Request, from *sipmsg.FromHeader, to *sipm
 // address sets where a request goes and the Via it comes back by. A next hop
 // that names no transport is reached by network: RFC 3261 §18.1.1 would say UDP,
 // but a telephone that called over TCP wants its BYE there.
-func (s *Server) address(t *trunk, req *sipmsg.Request, next sipmsg.Uri, network string) {
+func (s *Server) address(hop *hop, req *sipmsg.Request, next sipmsg.Uri, network string) {
 	if v, ok := next.UriParams.Get("transport"); ok && v != "" {
 		network = strings.ToUpper(v)
 	}
@@ -112,7 +112,7 @@ func (s *Server) address(t *trunk, req *sipmsg.Request, next sipmsg.Uri, network
 	}
 	req.SetTransport(network)
 	req.SetDestination(net.JoinHostPort(strings.Trim(next.Host, "[]"), itoa(port)))
-	local, k := s.local(t, network)
+	local, k := s.local(hop, network)
 	if k != nil && network == "UDP" {
 		a := k.Addr
 		req.Laddr = sipmsg.Addr{IP: net.IP(a.Addr().AsSlice()), Port: int(a.Port())}
@@ -171,7 +171,7 @@ func (s *Server) Bury(d DialogState) {
 		return
 	}
 	d.CSeq += 100 // beyond whatever was sent after the state was written
-	bye := s.inDialog(t, sipmsg.BYE, d)
+	bye := s.inDialog(t.by(d.Connection), sipmsg.BYE, d)
 	bye.AppendHeader(header("Reason", `SIP;cause=503;text="the gateway was restarted"`))
 	status := s.transact(t, bye, func() uint32 { d.CSeq++; return d.CSeq })
 	s.o.Log.Info("dialog of an earlier run ended", "trunk", d.Trunk, "status", status)

@@ -34,16 +34,22 @@ const (
 
 // TrunkState is what is known of a trunk.
 type TrunkState struct {
-	Name, Address string
-	State         string
-	Since         time.Time     // when it came into that state
-	RoundTrip     time.Duration // of the last OPTIONS that was answered; 0: none
-	RestUntil     time.Time     // by its own wish (Retry-After); zero: it has none
-	Calls         int
-	Refused       map[string]uint64 // calls that were one too many, by reason
+	Name    string
+	Targets []TargetState
+	Calls   int
+	Refused map[string]uint64 // calls that were one too many, by reason
 }
 
-// health follows a trunk's state.
+// TargetState is what is known of one of a trunk's addresses.
+type TargetState struct {
+	Address   string
+	State     string
+	Since     time.Time     // when it came into that state
+	RoundTrip time.Duration // of the last OPTIONS that was answered; 0: none
+	RestUntil time.Time     // by its own wish (Retry-After); zero: it has none
+}
+
+// health follows the state of a trunk's address.
 type health struct {
 	doubt chan struct{} // a call got no answer: is it there?
 
@@ -130,32 +136,32 @@ func retryAfter(res *sipmsg.Response) time.Duration {
 }
 
 // watch asks a trunk by OPTIONS, again and again, whether it is there.
-func (s *Server) watch(t *trunk) {
-	every := t.OptionsEvery
+func (s *Server) watch(hop *hop) {
+	every := hop.OptionsEvery
 	for {
-		s.ask(t)
+		s.ask(hop)
 		wait := every
-		if st := t.health.snapshot(); st.State == Down {
+		if st := hop.health.snapshot(); st.State == Down {
 			wait = min(every, askAgain)
 		}
 		select {
 		case <-time.After(wait):
-		case <-t.health.doubt:
+		case <-hop.health.doubt:
 		case <-s.ctx.Done():
 			return
 		}
 	}
 }
 
-func (s *Server) ask(t *trunk) {
-	before := t.health.snapshot().State
-	local, _ := s.local(t, t.net)
-	req := sipmsg.NewRequest(sipmsg.OPTIONS, *t.uri.Clone())
-	s.address(t, req, t.uri, t.net)
-	req.SetDestination(t.dest)
+func (s *Server) ask(hop *hop) {
+	before := hop.health.snapshot().State
+	local, _ := s.local(hop, hop.net)
+	req := sipmsg.NewRequest(sipmsg.OPTIONS, *hop.uri.Clone())
+	s.address(hop, req, hop.uri, hop.net)
+	req.SetDestination(hop.dest)
 	from := &sipmsg.FromHeader{Params: sipmsg.NewParams(), Address: sipmsg.Uri{Scheme: "sip", User: "sipbridge", Host: host(local.Addr())}}
 	from.Params.Add("tag", randomHex(8))
-	s.complete(req, from, &sipmsg.ToHeader{Address: *t.uri.Clone(), Params: sipmsg.NewParams()}, randomHex(16), 1, maxForwards)
+	s.complete(req, from, &sipmsg.ToHeader{Address: *hop.uri.Clone(), Params: sipmsg.NewParams()}, randomHex(16), 1, maxForwards)
 	req.AppendHeader(header("Accept", "application/sdp"))
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
@@ -165,19 +171,19 @@ func (s *Server) ask(t *trunk) {
 		return
 	}
 	if res == nil {
-		t.health.silent()
+		hop.health.silent()
 	} else {
-		t.health.answered(res, time.Since(asked))
+		hop.health.answered(res, time.Since(asked))
 	}
-	if now := t.health.snapshot().State; now != before {
-		s.o.Log.Info("trunk is "+now, "trunk", t.name)
+	if now := hop.health.snapshot().State; now != before {
+		s.o.Log.Info("trunk is "+now, "trunk", hop.name, "address", hop.address)
 	}
 }
 
-func (h *health) snapshot() TrunkState {
+func (h *health) snapshot() TargetState {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	st := TrunkState{State: h.state, Since: h.since, RoundTrip: h.trip}
+	st := TargetState{State: h.state, Since: h.since, RoundTrip: h.trip}
 	if time.Now().Before(h.rest) {
 		st.RestUntil = h.rest
 	}
@@ -188,11 +194,15 @@ func (h *health) snapshot() TrunkState {
 func (s *Server) Trunks() []TrunkState {
 	var out []TrunkState
 	for name, t := range s.trunks {
-		st := t.health.snapshot()
-		st.Name, st.Address = name, t.Address
+		st := TrunkState{Name: name}
 		s.mu.Lock()
 		st.Calls, st.Refused = t.limits.calls, maps.Clone(t.limits.refused)
 		s.mu.Unlock()
+		for _, hop := range t.hops {
+			at := hop.health.snapshot()
+			at.Address = hop.address
+			st.Targets = append(st.Targets, at)
+		}
 		out = append(out, st)
 	}
 	return out

@@ -45,6 +45,7 @@ const (
 type Leg struct {
 	s        *Server
 	t        *trunk
+	hop      *hop
 	log      *slog.Logger
 	uas      bool
 	ep       media.Endpoint
@@ -92,10 +93,10 @@ type Leg struct {
 	notified  chan struct{} // closed when a referrer has heard what became of its last wish; nil: it had none
 }
 
-func (s *Server) newLeg(t *trunk, uas bool, ep media.Endpoint) *Leg {
-	return &Leg{s: s, t: t, uas: uas, ep: ep, events: make(chan call.Event, eventQueue), done: make(chan struct{}),
+func (s *Server) newLeg(hop *hop, uas bool, ep media.Endpoint) *Leg {
+	return &Leg{s: s, t: hop.trunk, hop: hop, uas: uas, ep: ep, events: make(chan call.Event, eventQueue), done: make(chan struct{}),
 		settled: make(chan struct{}), acks: make(chan *sipmsg.Request, 4),
-		giveUp: make(chan struct{}), log: s.o.Log.With("leg", "sip", "trunk", t.name)}
+		giveUp: make(chan struct{}), log: s.o.Log.With("leg", "sip", "trunk", hop.name)}
 }
 
 // begin starts what runs beside the dialog; finish ends it.
@@ -375,7 +376,7 @@ const nilID = "00000000000000000000000000000000"
 
 // contact is where the peer finds us in this dialog.
 func (l *Leg) contact() *sipmsg.ContactHeader {
-	local, _ := l.s.local(l.t, l.network)
+	local, _ := l.s.local(l.hop, l.network)
 	u := sipmsg.Uri{Scheme: "sip", Host: host(local.Addr()), Port: int(local.Port())}
 	if l.network != "UDP" {
 		u.UriParams = sipmsg.NewParams()

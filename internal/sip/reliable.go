@@ -87,7 +87,7 @@ func (l *Leg) pracked(res *sipmsg.Response, f *fork) bool {
 	}
 	l.cseq++
 	d.CSeq = l.cseq
-	req := l.s.inDialog(l.t, sipmsg.PRACK, d)
+	req := l.s.inDialog(l.hop, sipmsg.PRACK, d)
 	req.AppendHeader(header("RAck", all[0]+" "+itoa(int(l.invite.CSeq().SeqNo))+" INVITE"))
 	l.s.tx.Go(func() {
 		if status := l.transact(req); status >= 300 {

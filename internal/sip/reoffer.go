@@ -135,7 +135,7 @@ func (l *Leg) propose(want sdp.Session) int {
 	}
 	state := l.state()
 	state.CSeq = seq
-	ack.Store(vouched(l.s.inDialog(l.t, sipmsg.ACK, state), req))
+	ack.Store(vouched(l.s.inDialog(l.hop, sipmsg.ACK, state), req))
 	l.acknowledge(ack.Load().Clone())
 	if answer, err := l.ep.SetAnswer(res.Body()); err == nil {
 		l.want, l.ours = answer, want

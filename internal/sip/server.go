@@ -100,16 +100,11 @@ type Server struct {
 type trunk struct {
 	Trunk
 	name string
-	uri  sipmsg.Uri
+	hops []*hop
 	nets []netip.Prefix
-	addr netip.AddrPort // resolved
-	net  string         // "UDP", "TCP" or "TLS"
-	dest string         // where its requests go; over TLS by name, for the certificate has it
-	from netip.Addr     // our address on the way there
 
 	secret string         // the password
 	pool   *x509.CertPool // who may have signed its certificate; nil: whoever the system trusts
-	health health
 	limits limits
 }
 
@@ -128,12 +123,9 @@ func NewServer(o Options) (*Server, error) {
 		sipmsg.SetDefaultLogger(slog.New(quiet{o.Log.Handler()}))
 	})
 	for name, t := range o.Trunks {
-		tr, err := resolve(name, t)
+		tr, err := resolve(name, t, o.Interfaces[t.Interface])
 		if err != nil {
 			return nil, err
-		}
-		if tr.from = o.Interfaces[t.Interface]; !tr.from.IsValid() {
-			tr.from = towards(tr.addr)
 		}
 		s.trunks[name] = tr
 	}
@@ -163,46 +155,29 @@ func NewServer(o Options) (*Server, error) {
 		}
 	}
 	for _, t := range s.trunks {
-		if t.OptionsEvery > 0 {
-			s.wg.Go(func() { s.watch(t) })
+		for _, hop := range t.hops {
+			if t.OptionsEvery > 0 {
+				s.wg.Go(func() { s.watch(hop) })
+			}
 		}
 	}
 	return s, nil
 }
 
-func resolve(name string, t Trunk) (*trunk, error) {
-	u, err := parseURI(t.Address)
-	if err != nil {
-		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
-	}
-	tr := &trunk{Trunk: t, name: name, limits: newLimits(t), uri: u, net: "UDP", health: health{state: Unseen, since: time.Now(), doubt: make(chan struct{}, 1)}}
-	if v, _ := u.UriParams.Get("transport"); strings.EqualFold(v, "tcp") || strings.EqualFold(v, "tls") {
-		tr.net = strings.ToUpper(v)
-	}
+func resolve(name string, t Trunk, from netip.Addr) (*trunk, error) {
+	tr := &trunk{Trunk: t, name: name, limits: newLimits(t)}
+	var err error
 	if tr.pool, _, err = t.authorities(); err != nil {
 		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
 	if tr.secret, err = t.password(); err != nil {
 		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
-	port := u.Port
-	if port == 0 {
-		port = defaultPort(tr.net)
-	}
-	addr, err := netip.ParseAddr(strings.Trim(u.Host, "[]"))
-	if err != nil {
-		ips, err := net.DefaultResolver.LookupNetIP(context.Background(), "ip", u.Host)
-		if err != nil || len(ips) == 0 {
-			return nil, fmt.Errorf("sip: trunk %s: resolve %s: %w", name, u.Host, err)
+	for _, a := range append([]Alternative{{Address: t.Address}}, t.Targets...) {
+		if err := tr.lay(a, from); err != nil {
+			return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 		}
-		addr = ips[0].Unmap()
 	}
-	tr.addr = netip.AddrPortFrom(addr, uint16(port))
-	tr.dest = tr.addr.String()
-	if tr.net == "TLS" {
-		tr.dest = net.JoinHostPort(strings.Trim(u.Host, "[]"), itoa(port))
-	}
-	tr.nets = append(tr.nets, netip.PrefixFrom(addr, addr.BitLen()))
 	for _, n := range t.AcceptFrom {
 		p, err := parsePrefix(n)
 		if err != nil {
@@ -333,14 +308,14 @@ func (s *Server) Dialogs() int {
 	return len(s.legs)
 }
 
-// local is the address we name towards a trunk, and the listener to send from:
+// local is the address we name on a way, and the listener to send from:
 // the one on the trunk's interface, or on the way that leads there.
-func (s *Server) local(t *trunk, network string) (netip.AddrPort, *sock) {
-	addr := t.from
+func (s *Server) local(hop *hop, network string) (netip.AddrPort, *sock) {
+	addr := hop.from
 	var k *sock
 	for i := range s.socks {
 		c := &s.socks[i]
-		if !strings.EqualFold(c.Network, network) || c.Addr.Addr().Is4() != t.addr.Addr().Is4() {
+		if !strings.EqualFold(c.Network, network) || c.Addr.Addr().Is4() != hop.addr.Addr().Is4() {
 			continue
 		}
 		if k == nil || c.Addr.Addr() == addr || k.Addr.Addr() != addr && c.Addr.Addr().IsUnspecified() {

@@ -75,11 +75,11 @@ func (s *Server) asClient() (*tls.Config, error) {
 func (s *Server) vouch(cs tls.ConnectionState) error {
 	leaf := cs.PeerCertificates[0]
 	var refused error
-	for _, t := range s.trunks {
-		if t.net != "TLS" || leaf.VerifyHostname(t.uri.Host) != nil {
+	for _, hop := range s.over("TLS") {
+		if leaf.VerifyHostname(hop.uri.Host) != nil {
 			continue
 		}
-		opts := x509.VerifyOptions{Roots: t.pool, Intermediates: x509.NewCertPool()}
+		opts := x509.VerifyOptions{Roots: hop.pool, Intermediates: x509.NewCertPool()}
 		for _, c := range cs.PeerCertificates[1:] {
 			opts.Intermediates.AddCert(c)
 		}

@@ -15,13 +15,14 @@ import (
 // Dial implements call.Dialer: it sends an INVITE to a trunk.
 func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, offer sdp.Session) (_ call.Leg, err error) {
 	t := s.trunks[to.Name]
-	if t == nil {
+	if t == nil || to.Way > len(t.hops) {
 		return nil, call.Cause{Status: 503, Q850: 38, Text: "no such trunk"}
 	}
+	hop := t.hops[max(to.Way-1, 0)]
 	if facts.Hops <= 0 {
 		return nil, call.Cause{Status: 483, Q850: 25, Text: "too many hops"}
 	}
-	if cause, no := t.health.refuses(); no {
+	if cause, no := hop.health.refuses(); no {
 		return nil, cause
 	}
 	if err := s.take(t, false); err != nil {
@@ -32,7 +33,7 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 			s.give(t)
 		}
 	}()
-	local, _ := s.local(t, t.net)
+	local, _ := s.local(hop, hop.net)
 	ep, err := s.o.Endpoint(t.Trunk, local.Addr())
 	if err != nil {
 		return nil, err
@@ -42,25 +43,25 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 		ep.Close()
 		return nil, err
 	}
-	l := s.newLeg(t, false, ep)
+	l := s.newLeg(hop, false, ep)
 	l.peer = t.name + "/" + to.Number
-	l.network = t.net
+	l.network = hop.net
 	l.callID = randomHex(16)
 	l.localTag = randomHex(8)
 	l.session = facts.SessionID
 	l.cseq = 1
-	recipient := *t.uri.Clone()
+	recipient := *hop.uri.Clone()
 	recipient.User = to.Number
 	from := &sipmsg.FromHeader{DisplayName: clean(to.From.Display), Params: sipmsg.NewParams(),
 		Address: sipmsg.Uri{Scheme: "sip", User: userPart(to.From.User), Host: host(local.Addr())}}
-	toURI := sipmsg.Uri{Scheme: "sip", User: to.Number, Host: t.uri.Host, Port: t.uri.Port}
+	toURI := sipmsg.Uri{Scheme: "sip", User: to.Number, Host: hop.uri.Host, Port: hop.uri.Port}
 	req := sipmsg.NewRequest(sipmsg.INVITE, recipient)
 	t.present(req, from, facts.Identity)
 	l.localURI, l.remoteURI = from.Address.String(), toURI.String()
 	from.Params.Add("tag", l.localTag)
 	l.target = recipient
-	s.address(t, req, t.uri, t.net)
-	req.SetDestination(t.dest)
+	s.address(hop, req, hop.uri, hop.net)
+	req.SetDestination(hop.dest)
 	s.complete(req, from, &sipmsg.ToHeader{Address: toURI, Params: sipmsg.NewParams()}, l.callID, 1, facts.Hops)
 	req.AppendHeader(l.contact())
 	req.AppendHeader(header("Allow", allow))
@@ -129,7 +130,7 @@ func (l *Leg) again(res *sipmsg.Response) bool {
 func (l *Leg) try() *sipmsg.Response {
 	tx, err := l.s.ua.TransactionLayer().Request(l.s.ctx, l.invite)
 	if err != nil {
-		l.t.health.ignored()
+		l.hop.health.ignored()
 		l.over(call.Cause{Status: 503, Q850: 38, Text: "the trunk cannot be reached"})
 		return nil
 	}
@@ -159,7 +160,7 @@ func (l *Leg) try() *sipmsg.Response {
 		select {
 		case <-first:
 			// Another way may be quicker. What comes of this one is cancelled or hung up.
-			l.t.health.ignored()
+			l.hop.health.ignored()
 			l.over(noAnswer)
 			if giveUp != nil {
 				giveUp, limit = nil, time.After(64*timeT1)
@@ -176,13 +177,13 @@ func (l *Leg) try() *sipmsg.Response {
 		case <-l.s.ctx.Done():
 			return nil
 		case <-tx.Done():
-			l.t.health.ignored()
+			l.hop.health.ignored()
 			l.over(noAnswer)
 			return nil
 		case res := <-tx.Responses():
 			first = nil
 			if !res.IsProvisional() {
-				l.t.health.answered(res, 0)
+				l.hop.health.answered(res, 0)
 			}
 			switch {
 			case res.IsProvisional():
@@ -220,7 +221,7 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 	l.routes = routeSet(res, true)
 	state := l.state()
 	state.CSeq = l.invite.CSeq().SeqNo // a PRACK may have been sent since (RFC 3261 §13.2.2.4)
-	ack := vouched(l.s.inDialog(l.t, sipmsg.ACK, state), l.invite)
+	ack := vouched(l.s.inDialog(l.hop, sipmsg.ACK, state), l.invite)
 	l.acknowledge(ack)
 	if late {
 		bye := l.request(sipmsg.BYE)

@@ -11,6 +11,7 @@ import (
 
 // incoming makes a leg of an INVITE. An error is what the INVITE is answered with.
 func (s *Server) incoming(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransaction) (_ *Leg, err error) {
+	hop := t.by(req.Source())
 	who := identity(t, req)
 	asked := query(t, req, who)
 	if err := s.take(t, s.o.Urgent != nil && s.o.Urgent(asked)); err != nil {
@@ -21,12 +22,12 @@ func (s *Server) incoming(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransac
 			s.give(t)
 		}
 	}()
-	local, _ := s.local(t, t.net)
+	local, _ := s.local(hop, hop.net)
 	ep, err := s.o.Endpoint(t.Trunk, local.Addr())
 	if err != nil {
 		return nil, err
 	}
-	l := s.newLeg(t, true, ep)
+	l := s.newLeg(hop, true, ep)
 	if body := req.Body(); len(body) > 0 {
 		if l.want, err = ep.SetOffer(body); err != nil {
 			ep.Close()

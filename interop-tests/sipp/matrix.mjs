@@ -4,6 +4,7 @@ import { Caller, Callee, pcma } from '../lib/scenario.mjs';
 
 const timer = (seconds, refresher) => [`Session-Expires: ${seconds}${refresher ? `;refresher=${refresher}` : ''}`, 'Supported: timer'];
 const vouched = ['P-Asserted-Identity: "Dr Sousa" <sip:4711@pbx.example>, <tel:+351210000000>', 'Diversion: <sip:4700@pbx.example>;reason=no-answer', 'History-Info: <sip:4700@pbx.example>;index=1'];
+const holds = () => new Caller().calls().waits(200).says('INVITE', { sdp: pcma(2, 'a=sendonly') }).hears(200, 'a=recvonly').says('ACK');
 const reliable = (n) => ['Require: 100rel', `RSeq: ${n}`];
 const accepts = (...methods) => `Allow: INVITE, ACK, CANCEL, BYE${methods.map((m) => `, ${m}`).join('')}`;
 const body = '\r\n\r\nv=0';
@@ -161,6 +162,27 @@ export const matrix = [
   {
     rfc: 'RFC 6157 §4', what: 'an offer of IPv6 alone is never answered with IPv4: 488 where we have none',
     caller: () => new Caller().says('INVITE', { sdp: pcma().replaceAll('IN IP[local_ip_type] [local_ip]', 'IN IP6 2001:db8::4').replaceAll('IN IP[media_ip_type] [media_ip]', 'IN IP6 2001:db8::4') }).hears(488).says('ACK'),
+  },
+  {
+    rfc: 'RFC 3261 §14.1', what: 'a hold is offered to the other end; one that answers 491 is asked again after the time that the dialog\'s beginner waits',
+    caller: () => holds().waits(5000).hangsUp(),
+    callee: () => new Callee().isCalled().takes().isAsked('INVITE', 'a=sendonly', 'CSeq: 2 INVITE').answers(491).isAsked('ACK').waits(2000)
+      .isAsked('INVITE', 'a=sendonly', 'CSeq: 3 INVITE').answers(200, { sdp: pcma(2, 'a=recvonly') }).isAsked('ACK').isHungUp(),
+  },
+  {
+    rfc: 'RFC 3261 §14.1', what: 'a re-INVITE of ours that is refused leaves the call as it was',
+    caller: () => holds().waits(500).says('UPDATE').hears(200).hangsUp(),
+    callee: () => new Callee().isCalled().takes().isAsked('INVITE', 'a=sendonly').answers(488).isAsked('ACK').isHungUp(),
+  },
+  {
+    rfc: 'RFC 3261 §12.2.1.2', what: 'a re-INVITE of ours that is answered with 481 ends the call',
+    caller: () => holds().isHungUp(),
+    callee: () => new Callee().isCalled().takes().isAsked('INVITE', 'a=sendonly').answers(481).isAsked('ACK').isHungUp(),
+  },
+  {
+    rfc: 'RFC 3261 §8.1.3.4', what: 'a redirection, which no rule allows, is not followed: the caller hears 480',
+    caller: () => new Caller().says('INVITE', { sdp: pcma() }).hears(480).says('ACK'),
+    callee: () => new Callee().isCalled().answers(302, { headers: ['Contact: <sip:elsewhere@192.0.2.1>'] }).isAsked('ACK'),
   },
   // ---- requests ----
   {
