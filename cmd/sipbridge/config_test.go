@@ -1,7 +1,13 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"flag"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +47,54 @@ func TestExamplesHaveNoFault(t *testing.T) {
 	for _, f := range files {
 		if _, _, faults, err := loadFile(f); err != nil || len(faults) > 0 {
 			t.Errorf("%s: %v %v", f, err, faults)
+		}
+	}
+}
+
+// secrets makes the files that examples name, and returns their folder.
+func secrets(t *testing.T) string {
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	public, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: public})
+	for name, b := range map[string][]byte{"pbx.password": []byte("secret\n"), "gateway.pem": certificate, "hospital-ca.pem": certificate,
+		"gateway.key": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestTheExamplesForTrunksHaveNoFault(t *testing.T) {
+	files := secrets(t)
+	b, err := os.ReadFile("../../docs/trunks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(b), "```yaml\n")[1:]
+	if len(blocks) < 6 {
+		t.Fatalf("only %d examples were found", len(blocks))
+	}
+	for _, block := range blocks {
+		text, _, _ := strings.Cut(block, "```")
+		text = strings.ReplaceAll(text, "/etc/sipbridge", files)
+		cfg := defaults()
+		doc := config.Parse("trunks.md", []byte(text), &cfg)
+		check(&cfg, doc)
+		for _, f := range doc.Faults() {
+			t.Errorf("%v in\n%s", f, text)
 		}
 	}
 }
