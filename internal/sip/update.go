@@ -30,7 +30,7 @@ func (s *Server) onUpdate(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		l.mu.Unlock()
 		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
 		return
-	case offers && l.phase != confirmed:
+	case offers && (l.phase == early || l.phase == answered && l.delayed): // its ACK may be overtaken
 		l.mu.Unlock()
 		s.reply(req, tx, 500, "Another Offer Has No Answer Yet", header("Retry-After", itoa(rand.IntN(soon+1))))
 		return

@@ -79,9 +79,11 @@ for (const [name, port, what] of [['imposter', 5071, 'another authority\'s'], ['
   test(`a PBX whose certificate is ${what} gets no call`, async (t) => {
     const server = inHospital('openssl', ['s_server', '-accept', `10.77.0.4:${port}`, '-cert', at(`${name}.pem`), '-key', at(`${name}.key`)], { stdio: ['pipe', 'pipe', 'pipe'] });
     await until(() => server.output.includes('ACCEPT'), () => server.output);
+    const before = gateway.records().length;
     const patient = await Patient.open(t, browser, (await gateway.invite(`sip:${name}@hospital`)).url);
     await patient.join();
     await patient.reach('ended');
+    await until(() => gateway.records().length > before, 'the record');
     assert.equal(gateway.records().at(-1).cause.status, 503);
     await until(() => /alert/i.test(server.output), () => `the gateway to say what is wrong: ${server.output}`);
     server.end();
