@@ -156,7 +156,7 @@ export const matrix = [
   },
   {
     rfc: 'RFC 3261 §14.2', what: 'a re-INVITE that cannot be met is refused with 488, T.38 too, and the call is as it was',
-    caller: () => new Caller().calls().waits(200).says('INVITE', { sdp: pcma(2).replace('m=audio [media_port] RTP/AVP 8', 'm=image 4000 udptl t38').replace('a=rtpmap:8 PCMA/8000', 'a=T38FaxVersion:0') }).hears(488).says('ACK')
+    caller: () => new Caller().calls().waits(200).says('INVITE', { sdp: pcma(2).replace('m=audio [media_port] RTP/AVP 8', 'm=image 4000 udptl t38').replace('a=rtpmap:8 PCMA/8000', 'a=T38FaxVersion:0') }).hears(488).says('ACK').waits(200)
       .says('INVITE', { sdp: pcma(3, 'a=sendonly') }).hears(200, 'a=recvonly').says('ACK').hangsUp(),
   },
   {
