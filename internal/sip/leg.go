@@ -99,6 +99,8 @@ func (s *Server) newLeg(hop *hop, uas bool, ep media.Endpoint) *Leg {
 		giveUp: make(chan struct{}), log: s.o.Log.With("leg", "sip", "trunk", hop.name)}
 }
 
+var _ call.Leg = (*Leg)(nil)
+
 // begin starts what runs beside the dialog; finish ends it.
 func (l *Leg) begin() {
 	l.s.tx.Go(func() {

@@ -6,7 +6,6 @@ import (
 
 	sipmsg "github.com/emiago/sipgo/sip"
 
-	"github.com/sipbridge/sipbridge/internal/call"
 	"github.com/sipbridge/sipbridge/internal/policy"
 )
 
@@ -125,5 +124,3 @@ func (s *Server) attended(t *trunk, number, escaped string) (*policy.Target, int
 	to := replaces{callID: far.callID, to: far.remoteTag, from: far.localTag}
 	return &policy.Target{Kind: "trunk", Name: far.t.name, Number: parsed(far.remoteURI).User, Replaces: to.String()}, 0
 }
-
-var _ call.Leg = (*Leg)(nil)

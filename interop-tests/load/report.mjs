@@ -63,7 +63,7 @@ ${[ratio("rtpengine's processor time, untouched, AES-GCM", 0.85, result.passthro
     line('overload: a refusal, 99th of 100', 'under 50 ms', `${overload.Refused99.toFixed(1)} ms`, overload.Refused99 < 50),
     ratio('processor time a call, 500 calls over 200', 1.15, result.growth_500_vs_200)].join('\n')}
 
-What is missed is the kernel's and libopus's: see the end of this page.
+Where the time goes is at the end of this page.
 `;
 }
 
@@ -125,9 +125,9 @@ A packet costs a receive and a send, which the kernel bills at two thirds of it.
 - **wake-ups**: a loop with more than 1,000 packets a second looks every 2 ms, with more than 30,000 every
   millisecond, instead of being woken for each (decision 007). That is the median latency above.
 
-Of a profile with 200 untouched calls (\`/debug/pprof/profile\`) 48 % is sendto, 9 % recvfrom, 7 % epoll, 13 % SRTP in
+Of a profile taken once with 200 untouched calls (\`/debug/pprof/profile\`, not by this run) 48 % is sendto, 9 % recvfrom, 7 % epoll, 13 % SRTP in
 and 4 % out, and the rest, our own code, a fifth. A connected socket would take an eighth off a send, for a second
-descriptor a call. Of one with 100 transcoded calls, three fifths are libopus.
+descriptor a call. Of an older one with transcoded calls, three fifths are libopus.
 
 "Lost" in a transcoded cell is the player shortening its delay: fewer packets go out than came in.
 
