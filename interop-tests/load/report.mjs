@@ -129,7 +129,7 @@ Of a profile taken once with 200 untouched calls (\`/debug/pprof/profile\`, not 
 and 4 % out, and the rest, our own code, a fifth. A connected socket would take an eighth off a send, for a second
 descriptor a call. Of an older one with transcoded calls, three fifths are libopus.
 
-"Lost" in a transcoded cell is the player shortening its delay: fewer packets go out than came in.
+"Lost" in a transcoded cell may be the player shortening its delay, which sends fewer packets than came in: nobody has looked.
 
 The generator's patients wake nobody either: on loopback a sender pays for waking the receiver, and what a
 gateway sends in bursts would look cheaper than it is. Latency is from the telephone's clock at sending to the
