@@ -112,7 +112,7 @@ func TestEveryFaultIsNamedAtOnceWithItsPlace(t *testing.T) {
 		{"a codec that is not there", "routes: [{name: r, to: [visit], codecs: [mp3]}]\n", `no codec is named "mp3"`},
 		{"two trunks with one network", "trunks:\n  a: {address: 'sip:10.0.0.1', accept_from: [10.0.0.0/24]}\n  b: {address: 'sip:10.0.0.2', accept_from: [10.0.0.0/24]}\n", "accepts from the same network"},
 		{"TLS without a certificate", "sip: {listen: ['tls://0.0.0.0:5061']}\n", "there is no certificate"},
-		{"SRTP is not built", "trunks: {a: {address: 'sip:10.0.0.1', srtp: required}}\n", "not built yet"},
+		{"SRTP as it cannot be", "trunks: {a: {address: 'sip:10.0.0.1', srtp: always}}\n", "write off, optional or required"},
 		{"a role that is not built", "role: portal\n", `the role "portal" is not built yet`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

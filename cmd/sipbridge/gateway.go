@@ -162,7 +162,8 @@ func (g *gateway) decide(q policy.Query) policy.Decision { return g.policy.Load(
 
 func (g *gateway) endpoint(t sip.Trunk, listen netip.Addr) (media.Endpoint, error) {
 	return media.NewPlain(media.PlainConfig{Pool: g.pool, Listen: listen, Codecs: t.Codecs, Log: g.log,
-		Events: t.DTMF != "info" && t.DTMF != "inband", Tones: t.DTMF == "inband" || t.DTMF == "auto"})
+		Events: t.DTMF != "info" && t.DTMF != "inband", Tones: t.DTMF == "inband" || t.DTMF == "auto",
+		SRTP: t.SRTP, Keys: t.SRTPKeys, Suites: t.SRTPSuites})
 }
 
 func (g *gateway) link(token string) string {

@@ -143,7 +143,7 @@ func (p *Path) build() {
 	}
 	p.line.begun, p.playing = false, nil
 	p.paced.Store(paced)
-	p.describe(strings.Join(append(names, "rewrite", p.dst.Where), " -> "))
+	p.describe(strings.Join(append(names, "rewrite", p.dst.where()), " -> "))
 }
 
 func (p *Path) describe(s string) { p.text.Store(&s) }

@@ -34,6 +34,9 @@ type PlainConfig struct {
 	Codecs []string   // this trunk's order of encodings; empty: g722OverG711
 	Events bool       // offer telephone-event (off where digits go by INFO)
 	Tones  bool       // hear and press keys in the sound where no events are agreed on
+	SRTP   SRTP       // whether packets are kept secret; "": off
+	Keys   Keys       // how keys are offered; "": in the description
+	Suites []string   // the encryptions of keys in the description, in order; empty: those that Suites tells of
 	Log    *slog.Logger
 }
 
@@ -41,7 +44,8 @@ type PlainConfig struct {
 // browser nothing and a telephone, if it has it at all, most.
 var plainOrder = []string{"G722", "PCMA", "PCMU", "opus"}
 
-// Plain is an RTP/AVP endpoint on its own pair of ports (RFC 3550, RFC 3551).
+// Plain is an endpoint on its own pair of ports: RTP (RFC 3550, RFC 3551) or SRTP
+// (RFC 3711), with no ICE.
 // It sends to where the peer's packets come from (symmetric RTP, RFC 4961),
 // once that source has proved to be the peer.
 type Plain struct {
@@ -53,13 +57,16 @@ type Plain struct {
 	once      sync.Once
 	cname     string
 	stop      func() // ends the reports
+	wg        sync.WaitGroup
 
 	// ---- owned by the leg ----
 	desc     sdp.Description
 	offered  *sdp.Description // the peer's, waiting for our answer
 	offering *sdp.Description // ours, waiting for the peer's answer
 	audio    int              // slot of the sound
+	secrets  secrets
 
+	secured   atomic.Pointer[secured]        // nil: packets go in the clear
 	signalled atomic.Pointer[netip.AddrPort] // where the peer's SDP says to send
 	locked    atomic.Pointer[netip.AddrPort] // where its packets come from
 
@@ -77,6 +84,9 @@ func NewPlain(cfg PlainConfig) (*Plain, error) {
 	if len(cfg.Codecs) == 0 {
 		cfg.Codecs = plainOrder
 	}
+	if cfg.SRTP == "" {
+		cfg.SRTP = SRTPOff
+	}
 	p := &Plain{cfg: cfg, events: make(chan Event, eventQueue)}
 	p.stream = newStream(cfg.Pool.loops, "rtp", func(d dtmf.Digit) { p.tell(Event{Kind: Digit, Digit: d}) })
 	var t transmitter = p
@@ -91,7 +101,7 @@ func NewPlain(cfg PlainConfig) (*Plain, error) {
 	p.cname = hex.EncodeToString(name[:]) // RFC 7022: says nothing about us
 	p.desc = sdp.Description{ID: uint64(binary.BigEndian.Uint32(id[:])), Version: 1, Addr: cfg.Public}
 	var err error
-	if p.rtp, p.rtcp, err = cfg.Pool.listen(cfg.Listen, p.takeRTP, p.takeRTCP); err != nil {
+	if p.rtp, p.rtcp, err = cfg.Pool.listen(cfg.Listen, p.takeRTP, func(buf []byte, from netip.AddrPort) { p.takeRTCP(buf[Headroom:], from) }); err != nil {
 		return nil, err
 	}
 	p.port = int(p.rtp.local.Port())
@@ -116,8 +126,9 @@ func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if cur != nil {
 		formats = keepTypes(formats, cur)
 	}
+	protocol, secrecy := p.protect()
 	line := sdp.Line{Media: sdp.Media{Kind: sdp.Audio, Direction: w.Direction, Formats: formats, PTime: 20 * time.Millisecond},
-		Transport: sdp.Transport{Addr: p.cfg.Public, Port: p.port, Protocol: "RTP/AVP"}}
+		Transport: sdp.Transport{Addr: p.cfg.Public, Port: p.port, Protocol: protocol, Secrecy: secrecy}}
 	if len(d.Lines) > 0 { // RFC 3264 §8: the lines of a dialog keep their places
 		d.Lines = append([]sdp.Line(nil), d.Lines...)
 		d.Lines[p.audio] = line
@@ -161,8 +172,12 @@ func (p *Plain) SetAnswer(b []byte) (sdp.Session, error) {
 	if a.Send.Name == "" {
 		return d.Session(), sdp.ErrNothingInCommon
 	}
+	next, err := p.answeredKeys(p.offering.Lines[slot].Transport, d.Lines[slot].Transport)
+	if err != nil {
+		return d.Session(), err
+	}
 	p.desc, p.audio = *p.offering, slot
-	p.settle(a, d.Lines[slot].Transport)
+	p.settle(a, d.Lines[slot].Transport, next)
 	return d.Session(), nil
 }
 
@@ -175,7 +190,7 @@ func (p *Plain) SetOffer(b []byte) (sdp.Session, error) {
 	for i := range d.Lines {
 		l := &d.Lines[i]
 		// RFC 3264 §6: another profile cannot be answered with ours.
-		known := l.Transport.Protocol == "RTP/AVP" || l.Transport.Protocol == "RTP/AVPF"
+		known := p.acceptable(l.Transport)
 		// RFC 6157 §4: nor another family's address, but for the one that says "nowhere".
 		reached := l.Transport.Addr.Is4() == p.cfg.Public.Is4() || l.Transport.Addr.IsUnspecified() || !l.Transport.Addr.IsValid()
 		l.Refused = l.Refused || !known || !reached
@@ -226,15 +241,24 @@ func (p *Plain) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 			d.Lines[i].Transport.Addr, d.Lines[i].Transport.Port = p.cfg.Public, p.port
 		}
 	}
+	secrecy, next, err := p.answerKeys(offer.Lines[slot].Transport)
+	if err != nil {
+		return nil, err
+	}
+	d.Lines[slot].Transport.Secrecy = secrecy
 	a := agree(d.Lines[slot].Media, s.Media[slot])
 	a.Direction = s.Media[slot].Direction
 	p.desc, p.offered, p.offering, p.audio = d, nil, nil, slot
-	p.settle(a, offer.Lines[slot].Transport)
+	p.settle(a, offer.Lines[slot].Transport, next)
 	return d.Bytes(), nil
 }
 
 // settle puts what was agreed into force.
-func (p *Plain) settle(a *Agreed, t sdp.Transport) {
+func (p *Plain) settle(a *Agreed, t sdp.Transport, s *secured) {
+	a.Secured = s != nil
+	if old := p.secured.Swap(s); old != nil && old.dtls != nil && (s == nil || s.dtls != old.dtls) {
+		old.dtls.end()
+	}
 	to := netip.AddrPortFrom(t.Addr, uint16(t.Port))
 	if old := p.signalled.Load(); old == nil || *old != to {
 		p.locked.Store(nil) // a new address must prove itself again
@@ -271,6 +295,10 @@ func (p *Plain) Close() error {
 		p.stop()
 		p.rtp.Close()
 		p.rtcp.Close()
+		if s := p.secured.Load(); s != nil && s.dtls != nil {
+			s.dtls.end()
+		}
+		p.wg.Wait()
 		close(p.events)
 		p.cfg.Pool.give(p.port)
 	})
@@ -286,17 +314,49 @@ func (p *Plain) tell(e Event) {
 
 // takeRTP is the packet path in.
 func (p *Plain) takeRTP(buf []byte, from netip.AddrPort) {
-	off, size, ok := parseRTP(&p.pkt, buf[Headroom:])
+	b := buf[Headroom:]
+	if s := p.secured.Load(); s != nil {
+		var ok bool
+		if b, ok = p.open(s, b, from); !ok {
+			return
+		}
+	} else if !p.admit(from) {
+		p.stream.in.strangers.Add(1)
+		return
+	}
+	off, size, ok := parseRTP(&p.pkt, b)
 	if !ok {
 		p.stream.in.malformed.Add(1)
 		return
 	}
-	if !p.admit(from) {
-		p.stream.in.strangers.Add(1)
-		return
-	}
 	p.pkt.Raw = buf[off : Headroom+off+size]
 	p.stream.receive(&p.pkt)
+}
+
+// open decrypts a packet in place; what is not sound goes its own way (RFC 7983
+// §7). What decrypts is the peer's, wherever it comes from.
+func (p *Plain) open(s *secured, b []byte, from netip.AddrPort) ([]byte, bool) {
+	switch {
+	case len(b) > 0 && b[0] >= 20 && b[0] <= 63:
+		if s.dtls != nil {
+			s.dtls.take(b, from, false)
+		}
+		return nil, false
+	case s.mux && len(b) > 1 && b[1] >= 192 && b[1] <= 223: // RFC 5761 §4
+		p.takeRTCP(b, from)
+		return nil, false
+	case s.in == nil:
+		return nil, false // before the keys
+	}
+	plain, ok := s.open(b)
+	if !ok {
+		p.stream.in.strangers.Add(1)
+		return nil, false
+	}
+	if l := p.locked.Load(); l == nil || *l != from {
+		p.lock(from)
+	}
+	return plain, true
 }
 
 // parseRTP reads a header (RFC 3550 §5.1) and returns where the payload is in
@@ -364,15 +424,33 @@ func (p *Plain) transmit(h *rtp.Header, raw []byte) error {
 		}
 	}
 	putHeader(h, raw)
+	if s := p.secured.Load(); s != nil {
+		var err error
+		if raw, err = s.seal(raw); err != nil {
+			return err
+		}
+	}
 	return p.rtp.WriteTo(raw, *to)
 }
 
-func (p *Plain) takeRTCP(buf []byte, from netip.AddrPort) {
-	if to := p.peer(); to == nil || to.Addr() != from.Addr() {
+func (p *Plain) takeRTCP(b []byte, from netip.AddrPort) {
+	if s := p.secured.Load(); s != nil {
+		if len(b) > 0 && b[0] >= 20 && b[0] <= 63 {
+			if s.dtls != nil {
+				s.dtls.take(b, from, true)
+			}
+			return
+		}
+		var ok bool
+		if b, ok = s.openRTCP(b); !ok {
+			p.stream.in.strangers.Add(1)
+			return
+		}
+	} else if to := p.peer(); to == nil || to.Addr() != from.Addr() {
 		p.stream.in.strangers.Add(1)
 		return
 	}
-	packets, err := rtcp.Unmarshal(buf[Headroom:])
+	packets, err := rtcp.Unmarshal(b)
 	if err != nil {
 		p.stream.in.malformed.Add(1)
 		return
@@ -398,8 +476,15 @@ func (p *Plain) report() {
 		return
 	}
 	b, err := rtcp.Marshal(packets)
+	by, at := p.rtcp, netip.AddrPortFrom(to.Addr(), to.Port()+1)
+	if s := p.secured.Load(); s != nil && err == nil {
+		if s.mux {
+			by, at = p.rtp, *to
+		}
+		b, err = s.sealRTCP(b)
+	}
 	if err == nil {
-		err = p.rtcp.WriteTo(b, netip.AddrPortFrom(to.Addr(), to.Port()+1))
+		err = by.WriteTo(b, at)
 	}
 	if err != nil {
 		p.cfg.Log.Debug("rtcp report", "error", err)

@@ -22,6 +22,7 @@ type Pool struct {
 	loops  *Loops
 	lo, hi int
 	rest   time.Duration
+	own    func() identity // what its endpoints show in DTLS
 
 	mu    sync.Mutex
 	free  []int // even ports, longest rested first
@@ -42,7 +43,7 @@ func NewPool(loops *Loops, lo, hi int, rest time.Duration) (*Pool, error) {
 	if lo < 1024 || hi > 65535 || hi <= lo {
 		return nil, fmt.Errorf("media: %d-%d is no range of ports", lo, hi)
 	}
-	p := &Pool{loops: loops, lo: lo, hi: hi, rest: rest}
+	p := &Pool{loops: loops, lo: lo, hi: hi, rest: rest, own: sync.OnceValue(newIdentity)}
 	for port := lo; port+1 <= hi; port += 2 {
 		p.free = append(p.free, port)
 	}

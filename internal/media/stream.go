@@ -47,6 +47,7 @@ type Agreed struct {
 	Receive   []sdp.Format // all that we may get, with our payload types
 	Direction sdp.Direction
 	PTime     time.Duration // of what we send; 0: 20 ms
+	Secured   bool          // packets are SRTP, though the socket could carry plain RTP
 
 	kinds [128]kind // of Receive, by payload type
 }
@@ -88,8 +89,7 @@ func (a *Agreed) Event() (sdp.Format, bool) {
 // a reload of the page puts a new PeerConnection under the same stream. All
 // methods may be called from any goroutine; WriteRTP, from one at a time.
 type Stream struct {
-	// Where is the last stage of a path into this stream, "rtp" or "srtp".
-	Where string
+	name string // the last stage of a path into this stream, "rtp", say
 
 	loops  *Loops // whose drums play what is recoded for this stream
 	tones  *tones // nil: keys are neither heard nor pressed in the sound
@@ -139,12 +139,20 @@ func now() int64 { return int64(since()) }
 func since() time.Duration { return time.Since(started) }
 
 // newStream makes a stream; digit, if any, hears each key press that arrives, once.
-func newStream(loops *Loops, where string, digit func(dtmf.Digit)) *Stream {
-	s := &Stream{loops: loops, Where: where, digit: digit}
+func newStream(loops *Loops, name string, digit func(dtmf.Digit)) *Stream {
+	s := &Stream{loops: loops, name: name, digit: digit}
 	s.ssrc.Store(rand.Uint32())
 	s.seq.Store(rand.Uint32() & 0x7fff) // RFC 3550 §5.1: random, and far from the wrap
 	s.lastTS.Store(rand.Uint32())
 	return s
+}
+
+// where is the last stage of a path into the stream.
+func (s *Stream) where() string {
+	if a := s.agreed.Load(); a != nil && a.Secured {
+		return "srtp"
+	}
+	return s.name
 }
 
 // Agreed is what was negotiated; nil before that.

@@ -59,9 +59,8 @@ func Parse(b []byte) (*Description, error) {
 	}
 	d := &Description{User: raw.Origin.Username, ID: raw.Origin.SessionID, Version: raw.Origin.SessionVersion}
 	d.Addr = address(raw.ConnectionInformation)
-	sessionDirection := attributeDirection(raw.Attributes, SendRecv)
 	for i, m := range raw.MediaDescriptions {
-		l, err := line(media[i], m, sessionDirection)
+		l, err := line(media[i], m, raw.Attributes)
 		if err != nil {
 			return nil, err
 		}
@@ -159,8 +158,8 @@ func section(body []string, out *bytes.Buffer) {
 }
 
 // line reads one m= section: its first line, and what the library made of the
-// others.
-func line(first string, m *psdp.MediaDescription, dir Direction) (Line, error) {
+// others and of the session's attributes.
+func line(first string, m *psdp.MediaDescription, session []psdp.Attribute) (Line, error) {
 	var l Line
 	parts := strings.Fields(first)
 	if len(parts) < 4 {
@@ -181,7 +180,8 @@ func line(first string, m *psdp.MediaDescription, dir Direction) (Line, error) {
 	l.Transport.Formats = strings.Join(list, " ")
 	l.Transport.Addr = address(m.ConnectionInformation)
 	l.Refused = l.Transport.Port == 0
-	l.Direction = attributeDirection(m.Attributes, dir)
+	l.Direction = attributeDirection(m.Attributes, attributeDirection(session, SendRecv))
+	l.Transport.Secrecy = secrecy(m.Attributes, session)
 	for _, a := range m.Attributes {
 		switch a.Key {
 		case "content":

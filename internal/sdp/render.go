@@ -66,6 +66,7 @@ func (l *Line) render(b *strings.Builder) {
 	if l.Transport.RTCP > 0 && l.Transport.RTCP != l.Transport.Port+1 {
 		fmt.Fprintf(b, "a=rtcp:%d\r\n", l.Transport.RTCP)
 	}
+	l.Transport.Secrecy.render(b)
 	fmt.Fprintf(b, "a=%s\r\n", l.Direction)
 }
 

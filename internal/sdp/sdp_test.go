@@ -162,3 +162,33 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestKeysInTheDescription(t *testing.T) {
+	key := strings.Repeat("A", 40) // 30 bytes
+	for _, c := range []struct {
+		line string
+		want string // as rendered; "": passed over
+	}{
+		{"1 AES_CM_128_HMAC_SHA1_80 inline:" + key, "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + key},
+		{"2 AES_CM_128_HMAC_SHA1_80 inline:" + key + "|2^20", "a=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:" + key},
+		{"3 AES_CM_128_HMAC_SHA1_80 inline:" + key + "|2^20|258:2 WSH=64 -FEC", "a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:" + key + "|2^31|258:2"},
+		{"4 AES_CM_128_HMAC_SHA1_80 inline:AAA=", "a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:AAA="},
+		{"5 AES_CM_128_HMAC_SHA1_80 inline:AAA", "a=crypto:5 AES_CM_128_HMAC_SHA1_80 inline:AAA="},
+		{"6 AES_CM_128_HMAC_SHA1_80 inline:" + key + " UNENCRYPTED_SRTP", ""},
+		{"7 AES_CM_128_HMAC_SHA1_80 inline:" + key + "|1:1;inline:" + key + "|2:1", ""},
+		{"8 AES_CM_128_HMAC_SHA1_80 inline:" + key + "|256:1", ""},
+		{"9 AES_CM_128_HMAC_SHA1_80 inline:" + key + "|1:129", ""},
+		{"x AES_CM_128_HMAC_SHA1_80 inline:" + key, ""},
+		{"1 AES_CM_128_HMAC_SHA1_80", ""},
+		{"1 AES_CM_128_HMAC_SHA1_80 inline:???", ""},
+	} {
+		d, err := Parse([]byte("v=0\r\nm=audio 9 RTP/SAVP 8\r\na=crypto:" + c.line + "\r\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := d.Lines[0].Transport.Secrecy
+		if c.want == "" && len(s.Crypto) > 0 || c.want != "" && !strings.Contains(string(d.Bytes()), c.want+"\r\n") {
+			t.Errorf("%s became\n%s", c.line, d.Bytes())
+		}
+	}
+}

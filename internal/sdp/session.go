@@ -152,6 +152,7 @@ type Transport struct {
 	RTCP     int    // a=rtcp (RFC 3605); 0: Port+1
 	Protocol string // "RTP/AVP", "UDP/TLS/RTP/SAVPF", ...
 	Formats  string // the fmt list as it came, for lines that are not RTP
+	Secrecy  Secrecy
 }
 
 // Line is one m= section.

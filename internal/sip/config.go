@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	sipmsg "github.com/emiago/sipgo/sip"
+
+	"github.com/sipbridge/sipbridge/internal/media"
 )
 
 // Config says where SIP is spoken.
@@ -53,7 +56,9 @@ type Trunk struct {
 	CallsPerSecond float64       `yaml:"calls_per_second" doc:"The same for new calls in a second." default:"0"`
 	Trusted        bool          `yaml:"trusted" doc:"It belongs to the hospital's own domain: who calls is taken from its P-Asserted-Identity and told to it in one (RFC 3325), with Diversion and History-Info. Others are told nothing, and believed only in From." default:"false"`
 	EarlyMedia     bool          `yaml:"early_media" doc:"Sound that comes before the answer, announcements say, is passed on: to it in 183, and from it. false: it hears 180 and rings itself, and so does the far end." default:"true"`
-	SRTP           string        `yaml:"srtp" doc:"off; optional and required are not built yet." default:"off"`
+	SRTP           media.SRTP    `yaml:"srtp" doc:"Whether its sound is kept secret: off; optional, keys are offered under the plain profile and taken where they come (RFC 8643); required, a call without is refused." default:"off"`
+	SRTPKeys       media.Keys    `yaml:"srtp_keys" doc:"How keys are offered to it: sdes, in the description, which TLS should carry, or dtls, by a handshake in the media. From it both are taken." default:"sdes"`
+	SRTPSuites     []string      `yaml:"srtp_suites" doc:"The encryptions of sdes, in order: AEAD_AES_128_GCM, AES_CM_128_HMAC_SHA1_80, AES_CM_128_HMAC_SHA1_32, AEAD_AES_256_GCM, AES_256_CM_HMAC_SHA1_80, AES_256_CM_HMAC_SHA1_32. Empty: the first three are offered, and all are taken."`
 }
 
 // Listener is one socket to open.
@@ -137,9 +142,19 @@ func CheckTrunk(t Trunk) (faults [][3]string) {
 		faults = append(faults, [3]string{"session_expires", fmt.Sprintf("%v is too short", t.SessionExpires), "write 90s or more, or 0"})
 	}
 	switch t.SRTP {
-	case "", "off":
+	case "", media.SRTPOff, media.SRTPOptional, media.SRTPRequired:
 	default:
-		faults = append(faults, [3]string{"srtp", "SRTP towards trunks is not built yet", "write off, and keep the trunk on a trusted network"})
+		faults = append(faults, [3]string{"srtp", fmt.Sprintf("%q is nothing that SRTP can be", t.SRTP), "write off, optional or required"})
+	}
+	switch t.SRTPKeys {
+	case "", media.KeysSDES, media.KeysDTLS:
+	default:
+		faults = append(faults, [3]string{"srtp_keys", fmt.Sprintf("%q is no way to offer keys", t.SRTPKeys), "write sdes or dtls"})
+	}
+	for _, suite := range t.SRTPSuites {
+		if !slices.Contains(media.Suites, suite) {
+			faults = append(faults, [3]string{"srtp_suites", fmt.Sprintf("%q is no encryption that we have", suite), "write some of " + strings.Join(media.Suites, ", ")})
+		}
 	}
 	return faults
 }

@@ -106,6 +106,10 @@ func (l *Leg) begin() {
 	l.s.tx.Go(func() {
 		for e := range l.ep.Events() {
 			switch {
+			case e.Kind == media.Failed:
+				l.mu.Lock()
+				l.end(call.Cause{Status: 500, Q850: 41, Text: "the sound could not be kept secret"}, true)
+				l.mu.Unlock()
 			case e.Kind != media.Digit:
 			case e.InBand:
 				l.digit(byTone, call.Info{Digit: e.Digit, Length: dtmf.DefaultDuration})

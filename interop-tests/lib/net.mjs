@@ -1,6 +1,6 @@
 // The hospital's network: a namespace with its own link to the gateway. The
 // gateway is 10.77.0.1; Kamailio is 10.77.0.2; baresip is 10.77.0.3; SIPp, a ward
-// whose telephones send digits by INFO, is 10.77.0.4.
+// whose telephones send digits by INFO, is 10.77.0.4; 10.77.0.5 to .8 are for telephones of trunks that a test makes.
 import { execFileSync, spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -31,7 +31,7 @@ export function makeHospital() {
   ip('link', 'set', link, 'up');
   ip('-n', ns, 'addr', 'add', '10.77.0.2/24', 'dev', 'hosp0');
   ip('-n', ns, 'addr', 'add', '10.77.0.3/24', 'dev', 'hosp0');
-  ip('-n', ns, 'addr', 'add', '10.77.0.4/24', 'dev', 'hosp0');
+  for (const n of [4, 5, 6, 7, 8]) ip('-n', ns, 'addr', 'add', `10.77.0.${n}/24`, 'dev', 'hosp0');
   ip('-n', ns, 'link', 'set', 'hosp0', 'up');
   ip('-n', ns, 'link', 'set', 'lo', 'up');
 }

@@ -7,6 +7,10 @@ const vouched = ['P-Asserted-Identity: "Dr Sousa" <sip:4711@pbx.example>, <tel:+
 const holds = () => new Caller().calls().waits(200).says('INVITE', { sdp: pcma(2, 'a=sendonly') }).hears(200, 'a=recvonly').says('ACK');
 const reliable = (n) => ['Require: 100rel', `RSeq: ${n}`];
 const accepts = (...methods) => `Allow: INVITE, ACK, CANCEL, BYE${methods.map((m) => `, ${m}`).join('')}`;
+const named = (number, caller = new Caller()) => Object.assign(caller, { number });
+const under = (profile, ...lines) => pcma(1, ...lines).replace('RTP/AVP', profile);
+const key = (tag, suite, size = 30, more = '') => `a=crypto:${tag} ${suite} inline:${Buffer.alloc(size, tag).toString('base64')}${more}`;
+const shaken = ['a=fingerprint:sha-256 ' + Array(32).fill('AB').join(':'), 'a=setup:actpass', 'a=rtcp-mux'];
 const body = '\r\n\r\nv=0';
 
 export const matrix = [
@@ -184,6 +188,66 @@ export const matrix = [
     caller: () => new Caller().says('INVITE', { sdp: pcma() }).hears(480).says('ACK'),
     callee: () => new Callee().isCalled().answers(302, { headers: ['Contact: <sip:elsewhere@192.0.2.1>'] }).isAsked('ACK'),
   },
+  // ---- sound that is kept secret ----
+  {
+    rfc: 'RFC 4568 §5.1.2', what: 'of the keys that are offered the first that we have is taken, under its tag and the same profile',
+    at: '10.77.0.5', caller: () => new Caller().calls({ sdp: under('RTP/SAVP', key(4, 'F8_128_HMAC_SHA1_80'), key(7, 'AES_CM_128_HMAC_SHA1_32'), key(9, 'AES_CM_128_HMAC_SHA1_80')) },
+      'RTP/SAVP 8', 'a=crypto:7 AES_CM_128_HMAC_SHA1_32 inline:', { not: 'a=crypto:9' }).hangsUp(),
+  },
+  {
+    rfc: 'RFC 4568 §6.3', what: 'a key that asks for what we do not have is passed over; so is one of the wrong length',
+    at: '10.77.0.5', caller: () => new Caller().calls({ sdp: under('RTP/SAVPF', key(1, 'AES_CM_128_HMAC_SHA1_80', 30, ' UNENCRYPTED_SRTP'), key(2, 'AES_CM_128_HMAC_SHA1_80', 16), key(3, 'AEAD_AES_256_GCM', 44, '|2^20|1:4 WSH=64')) },
+      'RTP/SAVPF 8', 'a=crypto:3 AEAD_AES_256_GCM').hangsUp(),
+  },
+  {
+    rfc: 'RFC 4568 §7.1', what: 'keys are changed in the call by a re-INVITE',
+    at: '10.77.0.5', caller: () => new Caller().calls({ sdp: under('RTP/SAVP', key(1, 'AES_CM_128_HMAC_SHA1_80')) }).waits(200)
+      .says('INVITE', { sdp: under('RTP/SAVP', key(2, 'AEAD_AES_128_GCM', 28)) }).hears(200, 'a=crypto:2 AEAD_AES_128_GCM').says('ACK').waits(200).hangsUp(),
+  },
+  {
+    rfc: 'RFC 4568 §5.1.2', what: 'where SRTP is demanded a call without is refused with 488',
+    at: '10.77.0.5', caller: () => new Caller().says('INVITE', { sdp: pcma() }).hears(488).says('ACK'),
+  },
+  {
+    rfc: 'RFC 3264 §8.4', what: 'a call that is secret is not made plain by a re-INVITE: 488, and it goes on',
+    at: '10.77.0.5', caller: () => new Caller().calls({ sdp: under('RTP/SAVP', key(1, 'AES_CM_128_HMAC_SHA1_80')) }).waits(200)
+      .says('INVITE', { sdp: pcma(2) }).hears(488).says('ACK').says('UPDATE').hears(200).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3264 §6', what: 'a trunk whose SRTP is off is refused keys by 488',
+    caller: () => new Caller().says('INVITE', { sdp: under('RTP/SAVP', key(1, 'AES_CM_128_HMAC_SHA1_80')) }).hears(488).says('ACK'),
+  },
+  {
+    rfc: 'RFC 4568 §5.1.3', what: 'a trunk that demands SRTP is offered it, and hung up if it answers without',
+    calleeAt: '10.77.0.5', caller: () => named('3001').says('INVITE', { sdp: pcma() }).hears(488).says('ACK'),
+    callee: () => new Callee().isCalled('RTP/SAVP 9', 'a=crypto:1 AEAD_AES_128_GCM inline:', 'a=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:').takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 4568 §5.1.3', what: 'a key that was not offered is not taken',
+    calleeAt: '10.77.0.5', caller: () => named('3001').says('INVITE', { sdp: pcma() }).hears(488).says('ACK'),
+    callee: () => new Callee().isCalled().takes({ sdp: under('RTP/SAVP', key(5, 'AES_CM_128_HMAC_SHA1_80')) }).isHungUp(),
+  },
+  {
+    rfc: 'RFC 8643 §3.1', what: 'keys under the plain profile are taken, and answered under it',
+    at: '10.77.0.6', caller: () => new Caller().calls({ sdp: pcma(1, key(1, 'AES_CM_128_HMAC_SHA1_80')) }, 'RTP/AVP 8', 'a=crypto:1 AES_CM_128_HMAC_SHA1_80').hangsUp(),
+  },
+  {
+    rfc: 'RFC 8643 §3.1', what: 'where SRTP is optional a call without keys is answered without',
+    at: '10.77.0.6', caller: () => new Caller().calls({}, 'RTP/AVP 8', { not: 'a=crypto' }).hangsUp(),
+  },
+  {
+    rfc: 'RFC 8643 §3.1', what: 'where SRTP is optional keys are offered under the plain profile, and need not be taken',
+    calleeAt: '10.77.0.6', caller: () => named('3002').calls().waits(500).hangsUp(),
+    callee: () => new Callee().isCalled('RTP/AVP 9', 'a=crypto:1').takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 5763 §5', what: 'a handshake that is offered is answered under its profile: we wait for it',
+    at: '10.77.0.6', caller: () => new Caller().calls({ sdp: under('UDP/TLS/RTP/SAVPF', ...shaken) }, 'UDP/TLS/RTP/SAVPF 8', 'a=fingerprint:sha-256 ', 'a=setup:passive', 'a=rtcp-mux').hangsUp(),
+  },
+  {
+    rfc: 'RFC 5763 §5', what: 'a fingerprint of a hash that means nothing any more is not taken',
+    at: '10.77.0.6', caller: () => new Caller().says('INVITE', { sdp: under('UDP/TLS/RTP/SAVPF', 'a=fingerprint:sha-1 ' + Array(20).fill('AB').join(':'), 'a=setup:actpass') }).hears(488).says('ACK'),
+  },
   // ---- requests ----
   {
     rfc: 'RFC 3261 §11.2', what: 'OPTIONS tells what we take',
@@ -207,12 +271,12 @@ export const matrix = [
   },
   {
     rfc: 'RFC 3261 §19.1.2', what: 'a number that no route knows is refused with 404',
-    caller: () => Object.assign(new Caller(), { number: '5' }).says('INVITE', { sdp: pcma() }).hears(404).says('ACK'),
+    caller: () => named('5').says('INVITE', { sdp: pcma() }).hears(404).says('ACK'),
   },
   // ---- who calls ----
   {
     rfc: 'RFC 3325 §5', what: 'from one trusted trunk to another who calls is asserted, with its wish to be unknown and where the call was before',
-    calleeAt: '10.77.0.3', caller: () => Object.assign(new Caller(), { number: '3000' }).calls({ headers: [...vouched, 'Privacy: id'] }).waits(500).hangsUp(),
+    calleeAt: '10.77.0.3', caller: () => named('3000').calls({ headers: [...vouched, 'Privacy: id'] }).waits(500).hangsUp(),
     callee: () => new Callee().isCalled('P-Asserted-Identity: "Dr Sousa" <sip:4711@pbx.example>', 'Privacy: id', 'From: "Anonymous" <sip:anonymous@anonymous.invalid>',
       'Diversion: <sip:4700@pbx.example>;reason=no-answer', 'History-Info: <sip:4700@pbx.example>;index=1').takes().isHungUp(),
   },
@@ -223,7 +287,7 @@ export const matrix = [
   },
   {
     rfc: 'RFC 3325 §5', what: 'a trunk that is not trusted is believed in From alone',
-    at: '10.77.0.4', calleeAt: '10.77.0.3', caller: () => Object.assign(new Caller(), { number: '3000' }).calls({ headers: vouched }).waits(500).hangsUp(),
+    at: '10.77.0.4', calleeAt: '10.77.0.3', caller: () => named('3000').calls({ headers: vouched }).waits(500).hangsUp(),
     callee: () => new Callee().isCalled('From: "Ward" <sip:300@', { not: 'P-Asserted-Identity' }, { not: '4711' }, { not: 'Diversion' }).takes().isHungUp(),
   },
   {

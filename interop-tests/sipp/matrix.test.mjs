@@ -13,8 +13,12 @@ import { matrix } from './matrix.mjs';
 
 const routes = `  - {name: to patients, when: 'call.to.user.matches("^7[0-9]{6}$")', to: [visit]}
   - {name: to the desk, when: 'call.to.user == "3000"', to: [trunk:desk]}
+  - {name: to the safe, when: 'call.to.user == "3001"', to: [trunk:safe]}
+  - {name: to the wary, when: 'call.to.user == "3002"', to: [trunk:wary]}
   - {name: to the ward, when: 'call.trunk == "pbx"', to: [trunk:ward]}`;
-const trunks = '  desk: {address: "sip:10.77.0.3:5060", interface: pbx, options_every: 0s, trusted: true}';
+const trunks = `  desk: {address: "sip:10.77.0.3:5060", interface: pbx, options_every: 0s, trusted: true}
+  safe: {address: "sip:10.77.0.5:5060", interface: pbx, options_every: 0s, srtp: required}
+  wary: {address: "sip:10.77.0.6:5060", interface: pbx, options_every: 0s, srtp: optional}`;
 
 let gateway, code;
 
