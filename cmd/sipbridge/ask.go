@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -115,7 +116,7 @@ var callsCommand = &cli.Command{
 }
 
 var trunksCommand = &cli.Command{
-	Name: "trunks", Usage: "show the trunks, and whether they are there", Flags: adminFlags,
+	Name: "trunks", Usage: "show the trunks and rooms, and whether they are there", Flags: adminFlags,
 	Action: func(c *cli.Context) error {
 		var trunks []admin.Trunk
 		if err := ask(c, "GET", "/api/v1/trunks", nil, &trunks); err != nil {
@@ -125,7 +126,7 @@ var trunksCommand = &cli.Command{
 			return json.NewEncoder(os.Stdout).Encode(trunks)
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(w, "TRUNK\tADDRESS\tSTATE\tFOR\tROUND TRIP")
+		fmt.Fprintln(w, "TRUNK\tADDRESS\tSTATE\tFOR\tROUND TRIP\tREGISTRATION")
 		for _, t := range trunks {
 			state, trip := t.State, "-"
 			if t.RestUntil != nil {
@@ -134,7 +135,7 @@ var trunksCommand = &cli.Command{
 			if t.TripMS > 0 {
 				trip = fmt.Sprintf("%.1f ms", t.TripMS)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\n", t.Name, t.Address, state, time.Since(t.Since).Round(time.Second), trip)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\t%s\n", t.Name, cmp.Or(t.Address, "-"), state, time.Since(t.Since).Round(time.Second), trip, cmp.Or(t.Enrolled, "-"))
 		}
 		return w.Flush()
 	},

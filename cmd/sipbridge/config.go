@@ -31,6 +31,7 @@ type Configuration struct {
 	Drain      time.Duration        `yaml:"drain" doc:"How long the first SIGTERM lets calls end by themselves." default:"0s"`
 	TLS        sip.TLS              `yaml:"tls" doc:"Our certificate, for SIP over TLS."`
 	Trunks     map[string]sip.Trunk `yaml:"trunks" doc:"PBXs and proxies. A call from a trunk has its name as call.source." example:"pbx"`
+	Rooms      map[string]sip.Room  `yaml:"rooms" doc:"Video rooms and telephones that register with us. A call from one has room as call.source." example:"theatre2"`
 	policy.Config
 }
 
@@ -50,7 +51,7 @@ type Media struct {
 // defaults are what is left out.
 func defaults() Configuration {
 	return Configuration{Site: "main", Role: "all", State: "/var/lib/sipbridge",
-		SIP:    sip.Config{Listen: []string{"udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"}},
+		SIP:    sip.Config{Listen: []string{"udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"}, ResolveEvery: time.Minute},
 		Media:  Media{RTPPorts: "20000-29999", WebRTCPort: 8443},
 		Portal: portal.Config{Listen: "127.0.0.1:8443"},
 		Admin:  admin.Config{Listen: "127.0.0.1:9090"},
@@ -92,6 +93,12 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 	}
 	if len(c.SIP.Listen) == 0 {
 		doc.Fault("SIP is received nowhere", "write listen: [udp://0.0.0.0:5060]", 0, "sip", "listen")
+	}
+	if _, err := netip.ParseAddrPort(c.SIP.Nameserver); c.SIP.Nameserver != "" && err != nil {
+		doc.Fault(fmt.Sprintf("%q is no address and port", c.SIP.Nameserver), "write ADDRESS:53, or leave it out", 0, "sip", "nameserver")
+	}
+	if c.SIP.ResolveEvery < time.Second {
+		doc.Fault(fmt.Sprintf("%v is too often", c.SIP.ResolveEvery), "write 1s or more", 0, "sip", "resolve_every")
 	}
 	if err := c.SIP.CheckStrangers(); err != nil {
 		doc.Fault(err.Error(), "write ignore or refuse", 0, "sip", "strangers")
@@ -143,12 +150,20 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 			}
 		}
 	}
+	rooms := []string{}
+	for name, r := range c.Rooms {
+		rooms = append(rooms, name)
+		for _, f := range sip.CheckRoom(name, r) {
+			doc.Fault(f[1], f[2], 0, "rooms", name, f[0])
+		}
+		knownInterface(c, doc, r.Interface, "rooms", name, "interface")
+	}
 	for i, r := range c.Routes {
 		if r.Ring == 0 && slices.Contains(r.To, "visit") {
 			c.Routes[i].Ring = c.Visits.Ring
 		}
 	}
-	p, err := policy.Compile(c.Config, policy.Names{Trunks: names, Codecs: transcode.Names()})
+	p, err := policy.Compile(c.Config, policy.Names{Trunks: names, Rooms: rooms, Codecs: transcode.Names()})
 	for _, f := range flatten(err) {
 		doc.Fault(f.What, f.Instead, f.Offset, f.Path...)
 	}

@@ -68,7 +68,7 @@ func secrets(t *testing.T) string {
 		t.Fatal(err)
 	}
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: public})
-	for name, b := range map[string][]byte{"pbx.password": []byte("secret\n"), "gateway.pem": certificate, "hospital-ca.pem": certificate,
+	for name, b := range map[string][]byte{"pbx.password": []byte("secret\n"), "theatre2.password": []byte("secret\n"), "nurse4.password": []byte("secret\n"), "gateway.pem": certificate, "hospital-ca.pem": certificate,
 		"gateway.key": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)

@@ -116,12 +116,12 @@ func (g *gateway) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Trunks: cfg.Trunks, Interfaces: interfaces,
+	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Site: cfg.Site, Trunks: cfg.Trunks, Rooms: cfg.Rooms, Interfaces: interfaces, Bindings: bindings{g.bus, log},
 		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Replace: g.b2bua.Replace, Far: g.b2bua.Far, Urgent: g.urgent, Ledger: ledger{g.bus, log}, Certificate: certificate, Log: log}); err != nil {
 		return err
 	}
 	g.opened(func() { g.sip.Close() })
-	dialers["trunk"], dialers["visit"] = g.sip, g.front
+	dialers["trunk"], dialers["room"], dialers["visit"] = g.sip, g.sip, g.front
 	if g.portal, err = portal.New(portal.Options{Config: cfg.Portal, Bus: g.bus, Page: web.Files, Hash: invite.Hash, Log: log}); err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (g *gateway) trunks() []admin.Trunk {
 	out := []admin.Trunk{}
 	for _, t := range g.sip.Trunks() {
 		for _, at := range t.Targets {
-			v := admin.Trunk{Name: t.Name, Address: at.Address, State: at.State, Since: at.Since, TripMS: at.RoundTrip.Seconds() * 1000}
+			v := admin.Trunk{Name: t.Name, Address: at.Address, State: at.State, Since: at.Since, TripMS: at.RoundTrip.Seconds() * 1000, Enrolled: at.Enrolled}
 			if !at.RestUntil.IsZero() {
 				v.RestUntil = &at.RestUntil
 			}

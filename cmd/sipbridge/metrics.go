@@ -39,18 +39,22 @@ func (g *gateway) register(r *prometheus.Registry) {
 type totals struct{ g *gateway }
 
 var (
-	downDesc    = prometheus.NewDesc("sipbridge_trunk_down", "1 while a trunk's address answers no OPTIONS although it once did.", []string{"trunk", "target"}, nil)
-	tripDesc    = prometheus.NewDesc("sipbridge_trunk_round_trip_seconds", "Of the last OPTIONS that a trunk's address answered.", []string{"trunk", "target"}, nil)
-	carriesDesc = prometheus.NewDesc("sipbridge_trunk_calls", "Calls that a trunk carries.", []string{"trunk"}, nil)
-	tooManyDesc = prometheus.NewDesc("sipbridge_trunk_refused_total", "Calls that were one too many for a trunk: at once (calls) or in a second (rate).", []string{"trunk", "reason"}, nil)
-	callsDesc   = prometheus.NewDesc("sipbridge_calls_total", "Calls that came, by source.", []string{"source"}, nil)
-	endedDesc   = prometheus.NewDesc("sipbridge_calls_ended_total", "Calls that ended, by SIP status; 0: normally.", []string{"status"}, nil)
-	refusedDesc = prometheus.NewDesc("sipbridge_calls_refused_total", "Calls that were let nowhere: the policy's decision, or overload.", []string{"decision"}, nil)
+	downDesc       = prometheus.NewDesc("sipbridge_trunk_down", "1 while a trunk's address answers no OPTIONS although it once did.", []string{"trunk", "target"}, nil)
+	tripDesc       = prometheus.NewDesc("sipbridge_trunk_round_trip_seconds", "Of the last OPTIONS that a trunk's address answered.", []string{"trunk", "target"}, nil)
+	enrolledDesc   = prometheus.NewDesc("sipbridge_trunk_registered", "1 while we are registered with a trunk's address; of those that we are to be.", []string{"trunk", "target"}, nil)
+	sipRefusedDesc = prometheus.NewDesc("sipbridge_sip_refused_total", "What was held off before it was anybody's call: stranger, rate, banned, connections, credentials.", []string{"reason"}, nil)
+	carriesDesc    = prometheus.NewDesc("sipbridge_trunk_calls", "Calls that a trunk carries.", []string{"trunk"}, nil)
+	tooManyDesc    = prometheus.NewDesc("sipbridge_trunk_refused_total", "Calls that were one too many for a trunk: at once (calls) or in a second (rate).", []string{"trunk", "reason"}, nil)
+	callsDesc      = prometheus.NewDesc("sipbridge_calls_total", "Calls that came, by source.", []string{"source"}, nil)
+	endedDesc      = prometheus.NewDesc("sipbridge_calls_ended_total", "Calls that ended, by SIP status; 0: normally.", []string{"status"}, nil)
+	refusedDesc    = prometheus.NewDesc("sipbridge_calls_refused_total", "Calls that were let nowhere: the policy's decision, or overload.", []string{"decision"}, nil)
 )
 
 func (t totals) Describe(c chan<- *prometheus.Desc) {
 	c <- downDesc
 	c <- tripDesc
+	c <- enrolledDesc
+	c <- sipRefusedDesc
 	c <- carriesDesc
 	c <- tooManyDesc
 	c <- callsDesc
@@ -70,12 +74,22 @@ func (t totals) Collect(c chan<- prometheus.Metric) {
 				down = 1
 			}
 			c <- prometheus.MustNewConstMetric(downDesc, prometheus.GaugeValue, down, t.Name, at.Address)
+			if at.Enrolled != "" {
+				enrolled := 0.0
+				if at.Enrolled == sip.Registered {
+					enrolled = 1
+				}
+				c <- prometheus.MustNewConstMetric(enrolledDesc, prometheus.GaugeValue, enrolled, t.Name, at.Address)
+			}
 			c <- prometheus.MustNewConstMetric(tripDesc, prometheus.GaugeValue, at.RoundTrip.Seconds(), t.Name, at.Address)
 		}
 		c <- prometheus.MustNewConstMetric(carriesDesc, prometheus.GaugeValue, float64(t.Calls), t.Name)
 		for _, reason := range []string{"calls", "rate"} {
 			c <- prometheus.MustNewConstMetric(tooManyDesc, prometheus.CounterValue, float64(t.Refused[reason]), t.Name, reason)
 		}
+	}
+	for k, v := range t.g.sip.Refused() {
+		emit(sipRefusedDesc, v, k)
 	}
 	for k, v := range n.Calls {
 		emit(callsDesc, v, k)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +42,45 @@ func (l ledger) Close(callID, localTag string) {
 			l.log.Error("dialog not struck", "error", err)
 		}
 	})
+}
+
+// bindings keep where rooms are in the bus's store.
+type bindings struct {
+	bus *bus.Bus
+	log *slog.Logger
+}
+
+func (b bindings) Save(room string, all []sip.Binding) {
+	all = slices.Clone(all)
+	b.bus.Later(func() {
+		var err error
+		if len(all) == 0 {
+			err = b.bus.Bindings().Delete(room)
+		} else {
+			err = b.bus.Bindings().Put(room, all)
+		}
+		if err != nil {
+			b.log.Error("registration not kept: after a restart the room is unknown until it registers again", "room", room, "error", err)
+		}
+	})
+}
+
+func (b bindings) Load() map[string][]sip.Binding {
+	out := map[string][]sip.Binding{}
+	rooms, err := b.bus.Bindings().Keys()
+	if err != nil {
+		b.log.Error("registrations not read", "error", err)
+		return out
+	}
+	for _, room := range rooms {
+		var all []sip.Binding
+		if err := b.bus.Bindings().Get(room, &all); err != nil {
+			b.log.Error("registration not read", "room", room, "error", err)
+			continue
+		}
+		out[room] = all
+	}
+	return out
 }
 
 // openCall leaves word of a call, so that it has its record should we die in it.

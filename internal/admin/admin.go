@@ -232,7 +232,8 @@ type Trunk struct {
 	State     string     `json:"state"` // up, down, silent: it never answered an OPTIONS, or not asked
 	Since     time.Time  `json:"since"`
 	TripMS    float64    `json:"round_trip_ms"`
-	RestUntil *time.Time `json:"rest_until,omitempty"` // by its own wish (Retry-After)
+	RestUntil *time.Time `json:"rest_until,omitempty"`   // by its own wish (Retry-After)
+	Enrolled  string     `json:"registration,omitempty"` // ours there: registered, no answer, refused with CODE
 }
 
 // Leg is one leg of it.

@@ -26,16 +26,17 @@ type Bus struct {
 	wg   sync.WaitGroup
 	todo chan func()
 
-	visits, dialogs, calls jetstream.KeyValue
+	visits, dialogs, calls, bindings jetstream.KeyValue
 }
 
 // The names on the bus.
 const (
-	visitsBucket  = "visits"  // invitations, by hash of their token, by dial code and by id
-	dialogsBucket = "dialogs" // SIP dialogs that stand, to be ended after a crash
-	callsBucket   = "calls"   // calls that are not recorded yet
-	recordStream  = "records" // call records
-	recordSubject = "sb.records"
+	visitsBucket   = "visits"   // invitations, by hash of their token, by dial code and by id
+	dialogsBucket  = "dialogs"  // SIP dialogs that stand, to be ended after a crash
+	callsBucket    = "calls"    // calls that are not recorded yet
+	bindingsBucket = "bindings" // where rooms are registered
+	recordStream   = "records"  // call records
+	recordSubject  = "sb.records"
 )
 
 // opTimeout bounds one operation on the embedded store.
@@ -88,7 +89,7 @@ func (b *Bus) buckets() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
-	for name, kv := range map[string]*jetstream.KeyValue{visitsBucket: &b.visits, dialogsBucket: &b.dialogs, callsBucket: &b.calls} {
+	for name, kv := range map[string]*jetstream.KeyValue{visitsBucket: &b.visits, dialogsBucket: &b.dialogs, callsBucket: &b.calls, bindingsBucket: &b.bindings} {
 		if *kv, err = b.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, LimitMarkerTTL: markerTTL}); err != nil {
 			return fmt.Errorf("bus: bucket %s: %w", name, err)
 		}
@@ -175,10 +176,11 @@ type Store struct {
 	kv jetstream.KeyValue
 }
 
-// Visits, Dialogs and Calls are the buckets.
-func (b *Bus) Visits() Store  { return Store{b.visits} }
-func (b *Bus) Dialogs() Store { return Store{b.dialogs} }
-func (b *Bus) Calls() Store   { return Store{b.calls} }
+// Visits, Dialogs, Calls and Bindings are the buckets.
+func (b *Bus) Visits() Store   { return Store{b.visits} }
+func (b *Bus) Dialogs() Store  { return Store{b.dialogs} }
+func (b *Bus) Calls() Store    { return Store{b.calls} }
+func (b *Bus) Bindings() Store { return Store{b.bindings} }
 
 // ErrNotFound is returned where a bucket has no such key.
 var ErrNotFound = errors.New("bus: not found")

@@ -3,6 +3,7 @@ package call
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -183,33 +184,39 @@ func (c *Call) refuse(reason string, cause Cause) {
 func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Session) (Leg, Cause) {
 	last := NoAnswer
 	var before policy.Target
-	for _, t := range c.spread(targets) {
-		if t.Way > 0 && t.Name == before.Name && !last.unreached() {
+	for _, group := range c.spread(targets) {
+		if t := group[0]; t.Way > 0 && t.Kind == before.Kind && t.Name == before.Name && !last.unreached() {
 			continue // whoever is behind the trunk has had its say
 		}
-		before = t
-		dialer, ok := c.b.cfg.Dialers[t.Kind]
-		if !ok {
-			last = Cause{Status: 503, Q850: 38, Text: "no way to reach a " + t.Kind}
+		before = group[0]
+		var legs []Leg
+		for _, t := range group {
+			leg, err := c.dial(t, offer)
+			if err != nil {
+				last = AsCause(err)
+				c.log.Info("target failed", "kind", t.Kind, "trunk", t.Name, "status", last.Status)
+				continue
+			}
+			legs = append(legs, leg)
+		}
+		if len(legs) == 0 {
 			continue
 		}
-		leg, err := dialer.Dial(c.ctx, t, c.Facts, c.prefer(offer))
-		if err != nil {
-			last = AsCause(err)
-			c.log.Info("target failed", "kind", t.Kind, "trunk", t.Name, "status", last.Status)
-			continue
+		answered, cause := c.await(legs, ring)
+		for _, leg := range legs {
+			if leg != answered {
+				c.gone = append(c.gone, leg)
+				leg.Hangup(cause)
+			}
 		}
-		answered, cause := c.await(leg, ring)
-		if answered {
-			return leg, Cause{}
+		if answered != nil {
+			return answered, Cause{}
 		}
-		c.gone = append(c.gone, leg)
-		leg.Hangup(cause)
 		if c.ctx.Err() != nil {
 			return nil, cause
 		}
 		last = cause
-		c.log.Info("target failed", "kind", t.Kind, "trunk", t.Name, "status", cause.Status)
+		c.log.Info("target failed", "kind", before.Kind, "trunk", before.Name, "status", cause.Status)
 	}
 	if c.answered.IsZero() {
 		c.cancel(last)
@@ -217,54 +224,99 @@ func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Sess
 	return nil, last
 }
 
+func (c *Call) dial(t policy.Target, offer sdp.Session) (Leg, error) {
+	dialer, ok := c.b.cfg.Dialers[t.Kind]
+	if !ok {
+		return nil, Cause{Status: 503, Q850: 38, Text: "no way to reach a " + t.Kind}
+	}
+	return dialer.Dial(c.ctx, t, c.Facts, c.prefer(offer))
+}
+
 // spread puts the ways to each target in its place.
-func (c *Call) spread(targets []policy.Target) []policy.Target {
-	var out []policy.Target
+func (c *Call) spread(targets []policy.Target) [][]policy.Target {
+	var out [][]policy.Target
 	for _, t := range targets {
 		if s, ok := c.b.cfg.Dialers[t.Kind].(Spreader); ok {
 			out = append(out, s.Ways(t)...)
 		} else {
-			out = append(out, t)
+			out = append(out, []policy.Target{t})
 		}
 	}
 	return out
 }
 
-// await waits for a dialled leg. Until it answers, whoever is there already is
-// served.
-func (c *Call) await(leg Leg, ring time.Duration) (bool, Cause) {
+// await waits for the first of the dialled legs to answer; nil: none did, and why.
+// Until then whoever is there already is served. The cause is what the others, or
+// all of them, are to be told.
+func (c *Call) await(legs []Leg, ring time.Duration) (Leg, Cause) {
 	timer := time.NewTimer(ring)
 	defer timer.Stop()
+	// A select over as many legs as ring: the last cases are theirs.
+	const done, late, caller, callee, first = 0, 1, 2, 3, 4
+	wait := []reflect.SelectCase{{Chan: reflect.ValueOf(c.ctx.Done())}, {Chan: reflect.ValueOf(timer.C)}, {}, {}}
+	for _, leg := range legs {
+		wait = append(wait, reflect.SelectCase{Chan: reflect.ValueOf(leg.Events())})
+	}
+	for i := range wait {
+		wait[i].Dir = reflect.SelectRecv
+	}
+	worst, left := Cause{}, len(legs)
 	for {
-		select {
-		case <-c.ctx.Done():
-			return false, Elsewhere
-		case <-timer.C:
-			return false, NoAnswer
-		case e, ok := <-leg.Events():
-			switch {
-			case !ok:
-				return false, NoAnswer
-			case e.Answered:
-				return true, Cause{}
-			case e.Ended != nil:
-				return false, *e.Ended
-			case e.Ringing > 0 && c.answered.IsZero():
-				c.ring(leg, e)
-			case e.Ringing > 0 && c.told != nil:
-				c.told(e.Ringing)
+		wait[caller].Chan, wait[callee].Chan = reflect.ValueOf(c.events(c.a)), reflect.ValueOf(c.events(c.z))
+		n, v, ok := reflect.Select(wait)
+		e, _ := v.Interface().(Event)
+		switch {
+		case n == done:
+			return nil, Elsewhere
+		case n == late:
+			return nil, NoAnswer
+		case n == caller && (!ok || !c.serveLeg(c.a, e)):
+			c.cancel(Cancelled)
+			return nil, Cancelled
+		case n == callee && (!ok || !c.serveLeg(c.z, e)):
+			return nil, Cancelled
+		case n < first:
+		case !ok || e.Ended != nil:
+			cause := NoAnswer
+			if ok {
+				cause = *e.Ended
 			}
-		case e, ok := <-c.events(c.a):
-			if !ok || !c.serveLeg(c.a, e) {
-				c.cancel(Cancelled)
-				return false, Cancelled
+			worst = weightier(worst, cause)
+			wait[n].Chan = reflect.Value{}
+			if left--; left == 0 {
+				return nil, worst
 			}
-		case e, ok := <-c.events(c.z):
-			if !ok || !c.serveLeg(c.z, e) {
-				return false, Cancelled
-			}
+		case e.Answered:
+			return legs[n-first], Elsewhere
+		case e.Ringing > 0 && c.answered.IsZero():
+			c.ring(legs[n-first], e)
+		case e.Ringing > 0 && c.told != nil:
+			c.told(e.Ringing)
 		}
 	}
+}
+
+// weightier is which of two refusals the caller hears where several were rung
+// (RFC 3261 §16.7, step 6): one for all before one for one, and that of somebody
+// before that of nobody.
+func weightier(a, b Cause) Cause {
+	rank := func(c Cause) int {
+		switch {
+		case c.Status >= 600:
+			return 4
+		case c.Status == 0:
+			return 0
+		case c.unreached():
+			return 1
+		case c.Status == 480:
+			return 2
+		}
+		return 3
+	}
+	if rank(b) > rank(a) {
+		return b
+	}
+	return a
 }
 
 // ring tells the caller that a leg rings, and lets it hear what sounds before the
@@ -424,7 +476,13 @@ func (c *Call) transfer(n next) {
 	stays := c.other(n.by)
 	c.leaving, c.told, c.absent = n.by, n.transfer.Told, nil
 	defer func() { c.leaving, c.told = nil, nil }()
-	leg, cause := c.reach([]policy.Target{n.transfer.Target}, c.decision.Ring, stays.Want())
+	targets := c.transferees(n)
+	if len(targets) == 0 {
+		n.transfer.Told(403)
+		c.enter(Talking)
+		return
+	}
+	leg, cause := c.reach(targets, c.decision.Ring, stays.Want())
 	switch {
 	case leg != nil:
 		n.transfer.Told(200)
@@ -436,6 +494,20 @@ func (c *Call) transfer(n next) {
 		n.transfer.Told(max(cause.Status, 400))
 		c.enter(Talking)
 	}
+}
+
+// transferees are where a transfer leads. One that names no kind of target is a
+// call by whoever asked for it, and goes where the policy lets that go.
+func (c *Call) transferees(n next) []policy.Target {
+	to := n.transfer.Target
+	if to.Kind != "" {
+		return []policy.Target{to}
+	}
+	d := c.b.cfg.Decide(policy.Query{Call: policy.Call{Source: to.Name, From: to.From, To: policy.Address{User: to.Number}}})
+	if d.Kind != policy.Routed {
+		c.log.Info("transfer refused", "reason", string(d.Kind), "route", d.Route)
+	}
+	return d.Targets
 }
 
 // take puts a leg that came by itself in the place of an old one.

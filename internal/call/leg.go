@@ -59,7 +59,8 @@ type Event struct {
 }
 
 // Transfer is a peer's wish to leave the call to somebody else. It may leave
-// before that one has answered.
+// before that one has answered. A target without a kind is for the policy to find,
+// as if the peer had called its number.
 type Transfer struct {
 	Target policy.Target
 	Told   func(status int) // what becomes of it, as SIP statuses; the last is 200 or more
@@ -86,10 +87,11 @@ type Dialer interface {
 	Dial(ctx context.Context, to policy.Target, call Facts, offer sdp.Session) (Leg, error)
 }
 
-// Spreader is a dialer that knows several ways to a target. They are tried in
-// order while nobody can be reached by them.
+// Spreader is a dialer that knows several ways to a target: those of the first
+// group are rung together, those of the next while nobody can be reached by the
+// ones before.
 type Spreader interface {
-	Ways(to policy.Target) []policy.Target
+	Ways(to policy.Target) [][]policy.Target
 }
 
 // Facts are what a dialled leg may tell its peer of the call.

@@ -32,7 +32,7 @@ type Emergency struct {
 type Route struct {
 	Name    string        `yaml:"name" doc:"A name for people; it stands in logs, records and metrics." example:"phones reach patients"`
 	When    string        `yaml:"when" doc:"A CEL expression over call.source, call.trunk, call.from and call.to (user, host, display). Empty: always." example:"call.source == \"pbx\""`
-	To      []string      `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), refuse:CODE." example:"[visit]"`
+	To      []string      `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), room:NAME, room (the one whose name was dialled), refuse:CODE." example:"[visit]"`
 	Codecs  []string      `yaml:"codecs" doc:"Encodings in order of preference, on both legs. PCMU or PCMA first leaves a telephone's sound untouched; opus first is best over bad networks. Empty: each side's own order." example:"[opus]"`
 	Ring    time.Duration `yaml:"ring" doc:"How long each target rings. Left out: visits.ring where a visit is a target, else 60s." default:"60s"`
 	Longest time.Duration `yaml:"longest" doc:"After this a call is ended." default:"4h"`
@@ -80,8 +80,8 @@ const (
 
 // Target is one place a call may go.
 type Target struct {
-	Kind   string // "visit", "trunk"
-	Name   string // the trunk
+	Kind   string // "visit", "trunk", "room"; "": whatever the policy says of Number
+	Name   string // the trunk or room; of a target without a kind, who asks for it
 	Number string // the number to dial there; "" on a visit: the dial code in To
 	Codecs []string
 	From   Address
@@ -149,7 +149,7 @@ func (f *Fault) Error() string { return f.What }
 const costLimit = 100_000
 
 // Names are what a configuration may refer to.
-type Names struct{ Trunks, Codecs []string }
+type Names struct{ Trunks, Rooms, Codecs []string }
 
 // Compile checks and compiles a configuration. Every fault is reported, each as a *Fault joined into the error.
 func Compile(c Config, known Names) (*Policy, error) {
@@ -203,9 +203,9 @@ func Compile(c Config, known Names) (*Policy, error) {
 			fault("the route leads nowhere", "name a target: to: [visit] or to: [trunk:NAME/NUMBER]", "routes", i)
 		}
 		for k, s := range r.To {
-			t, status, what := parseTarget(s, known.Trunks)
+			t, status, what := parseTarget(s, known)
 			if what != "" {
-				fault(what, "write visit, trunk:NAME/NUMBER, trunk:NAME or refuse:CODE", "routes", i, "to", k)
+				fault(what, "write visit, trunk:NAME/NUMBER, trunk:NAME, room:NAME, room or refuse:CODE", "routes", i, "to", k)
 				continue
 			}
 			if status > 0 {
@@ -223,7 +223,7 @@ func Compile(c Config, known Names) (*Policy, error) {
 	return p, nil
 }
 
-func parseTarget(s string, trunks []string) (t Target, refuse int, fault string) {
+func parseTarget(s string, known Names) (t Target, refuse int, fault string) {
 	kind, rest, _ := strings.Cut(s, ":")
 	switch kind {
 	case "visit":
@@ -233,10 +233,15 @@ func parseTarget(s string, trunks []string) (t Target, refuse int, fault string)
 		return Target{Kind: "visit"}, 0, ""
 	case "trunk":
 		name, number, _ := strings.Cut(rest, "/")
-		if !slices.Contains(trunks, name) {
+		if !slices.Contains(known.Trunks, name) {
 			return t, 0, fmt.Sprintf("no trunk is named %q", name)
 		}
 		return Target{Kind: "trunk", Name: name, Number: number}, 0, ""
+	case "room":
+		if rest != "" && !slices.Contains(known.Rooms, rest) {
+			return t, 0, fmt.Sprintf("no room is named %q", rest)
+		}
+		return Target{Kind: "room", Name: rest}, 0, ""
 	case "refuse":
 		if rest == "" {
 			return t, 403, ""
@@ -272,8 +277,11 @@ func (p *Policy) Decide(q Query) Decision {
 		d.Kind, d.Status, d.Reason = Routed, 0, ""
 		for _, t := range r.targets {
 			t.From, t.To = q.Call.From, q.Call.To
-			if t.Kind == "trunk" && t.Number == "" {
+			switch {
+			case t.Kind == "trunk" && t.Number == "":
 				t.Number = q.Call.To.User
+			case t.Kind == "room" && t.Name == "":
+				t.Name = q.Call.To.User
 			}
 			d.Targets = append(d.Targets, t)
 		}

@@ -15,8 +15,11 @@ import (
 
 // Config says where SIP is spoken.
 type Config struct {
-	Listen    []string `yaml:"listen" doc:"Where SIP is received: udp://, tcp:// and tls:// with an address and a port." example:"[udp://0.0.0.0:5060, tcp://0.0.0.0:5060]"`
-	Strangers string   `yaml:"strangers" doc:"What who belongs to no trunk is told: ignore, nothing at all, or refuse, 403." default:"ignore"`
+	Listen       []string      `yaml:"listen" doc:"Where SIP is received: udp://, tcp:// and tls:// with an address and a port." example:"[udp://0.0.0.0:5060, tcp://0.0.0.0:5060]"`
+	Nameserver   string        `yaml:"nameserver" doc:"The DNS server to ask where trunks are (address and port). Empty: the system's." example:"10.0.0.53:53"`
+	ResolveEvery time.Duration `yaml:"resolve_every" doc:"How often trunks' names are looked up again." default:"1m"`
+	Realm        string        `yaml:"realm" doc:"The realm of the digests that we ask rooms and trunks for. Empty: the site's name."`
+	Strangers    string        `yaml:"strangers" doc:"What who belongs to no trunk is told: ignore, nothing at all, or refuse, 403." default:"ignore"`
 }
 
 // What strangers may be told.
@@ -47,8 +50,11 @@ type Trunk struct {
 	Codecs         []string      `yaml:"codecs" doc:"Encodings offered to it, in order. Empty: G722, PCMA, PCMU, opus."`
 	Username       string        `yaml:"username" doc:"Who we are where it asks for a digest (RFC 8760: SHA-512-256, SHA-256, MD5; the best that it offers)."`
 	PasswordFile   string        `yaml:"password_file" doc:"The file that holds the password for that and nothing else: /etc/sipbridge/pbx.password, say."`
+	Register       time.Duration `yaml:"register" doc:"We register there as username for so long, again and again: 1h, say. 0: it knows where we are." default:"0s"`
+	Challenge      bool          `yaml:"challenge" doc:"Its requests are asked for a digest, by username and password_file, too." default:"false"`
+	Digest         []string      `yaml:"digest" doc:"The algorithms of that, in order. MD5 alone where it gives up on others. Empty: SHA-256, MD5."`
 	Realm          string        `yaml:"realm" doc:"The only realm whose challenges are answered. Empty: any that comes from the trunk."`
-	CAFile         string        `yaml:"ca_file" doc:"Who signed its certificate, in PEM. Empty: whoever the system trusts. The certificate must name the host of its address."`
+	CAFile         string        `yaml:"ca_file" doc:"Who signed its certificate, in PEM. Empty: whoever the system trusts. The certificate must name the host of its address, and the one where SRV records lead, too."`
 	Mutual         bool          `yaml:"mutual" doc:"When it calls over TLS it must show a certificate signed by ca_file." default:"false"`
 	OptionsEvery   time.Duration `yaml:"options_every" doc:"How often it is asked by OPTIONS whether it is there; every 5 s while it is down. Calls pass over a trunk that is down. 0: never." default:"30s"`
 	SessionExpires time.Duration `yaml:"session_expires" doc:"How long a call lasts that nobody refreshes (RFC 4028), at least 90s; the other end's wish goes before. 0: calls that it does not limit have no limit." default:"30m"`
@@ -91,8 +97,8 @@ func parseURI(s string) (sipmsg.Uri, error) {
 	if err := sipmsg.ParseUri(s, &u); err != nil {
 		return u, fmt.Errorf("%q is no SIP URI", s)
 	}
-	if u.Scheme != "sip" {
-		return u, fmt.Errorf("%q is no sip: URI", s)
+	if u.Scheme != "sip" && u.Scheme != "sips" {
+		return u, fmt.Errorf("%q is no sip: or sips: URI", s)
 	}
 	if u.Host == "" {
 		return u, fmt.Errorf("%q names no host", s)
@@ -116,18 +122,32 @@ func CheckTrunk(t Trunk) (faults [][3]string) {
 			faults = append(faults, [3]string{"accept_from", fmt.Sprintf("%q is no network", n), "write 10.0.0.0/24 or 10.0.0.5"})
 		}
 	}
-	switch t.DTMF {
-	case "", "rfc4733", "info", "inband", "auto":
-	default:
-		faults = append(faults, [3]string{"dtmf", fmt.Sprintf("%q is no way to send digits", t.DTMF), "write rfc4733, info, inband or auto"})
-	}
 	switch {
 	case t.Username == "" && t.PasswordFile != "":
 		faults = append(faults, [3]string{"password_file", "a password without a username", "write username, too"})
+	case t.Username == "" && (t.Register != 0 || t.Challenge):
+		faults = append(faults, [3]string{"username", "there is nobody to register or to ask for", "write username and password_file"})
+	case t.Register != 0 && t.Register < leastBinding:
+		faults = append(faults, [3]string{"register", fmt.Sprintf("%v is too short", t.Register), "write 60s or more, or 0"})
 	case t.Username != "":
 		if _, err := t.password(); err != nil || t.PasswordFile == "" {
 			faults = append(faults, [3]string{"username", "a username whose password cannot be read", "write password_file: a file that the gateway may read"})
 		}
+	}
+	return append(faults, t.check()...)
+}
+
+// check says what is wrong with what trunks and rooms have in common.
+func (t Trunk) check() (faults [][3]string) {
+	for _, a := range t.Digest {
+		if !slices.Contains(algorithms, a) {
+			faults = append(faults, [3]string{"digest", fmt.Sprintf("%q is no algorithm that we ask for", a), "write SHA-256, MD5 or both"})
+		}
+	}
+	switch t.DTMF {
+	case "", "rfc4733", "info", "inband", "auto":
+	default:
+		faults = append(faults, [3]string{"dtmf", fmt.Sprintf("%q is no way to send digits", t.DTMF), "write rfc4733, info, inband or auto"})
 	}
 	switch _, _, err := t.authorities(); {
 	case err != nil:

@@ -38,8 +38,12 @@ func (l *Leg) request(m sipmsg.RequestMethod) *sipmsg.Request {
 func (l *Leg) state() DialogState {
 	d := DialogState{CallID: l.callID, LocalTag: l.localTag, RemoteTag: l.remoteTag, LocalURI: l.localURI, RemoteURI: l.remoteURI,
 		Target: l.target.String(), CSeq: l.cseq, Trunk: l.t.name, Network: l.network}
-	if l.uas && l.network != "UDP" && len(l.routes) == 0 {
+	switch {
+	case len(l.routes) > 0:
+	case l.uas && (l.network != "UDP" || l.t.room):
 		d.Connection = l.invite.Source()
+	case l.t.room: // its Contact may lie behind a NAT
+		d.Connection = l.hop.dest
 	}
 	for _, r := range l.routes {
 		d.Routes = append(d.Routes, r.String())
@@ -61,7 +65,7 @@ func (s *Server) inDialog(hop *hop, m sipmsg.RequestMethod, d DialogState) *sipm
 		req.AppendHeader(&sipmsg.RouteHeader{Address: u})
 	}
 	s.address(hop, req, next, d.Network)
-	if d.Connection != "" && req.Transport() != "UDP" {
+	if d.Connection != "" {
 		req.SetDestination(d.Connection)
 	}
 	from := &sipmsg.FromHeader{Address: parsed(d.LocalURI), Params: sipmsg.NewParams()}
@@ -127,23 +131,29 @@ func (s *Server) address(hop *hop, req *sipmsg.Request, next sipmsg.Uri, network
 // transact runs a non-INVITE transaction to its end, answering a challenge on the
 // way, and returns the final status: 408 if none came, 503 if the request could
 // not be sent. next numbers the requests that follow.
-func (s *Server) transact(t *trunk, req *sipmsg.Request, next func() uint32) int {
+func (s *Server) transact(hop *hop, req *sipmsg.Request, next func() uint32) int {
+	_, status := s.settledExchange(s.ctx, hop, req, next)
+	return status
+}
+
+// settledExchange does so and returns the final response, too; nil if none came.
+func (s *Server) settledExchange(ctx context.Context, hop *hop, req *sipmsg.Request, next func() uint32) (*sipmsg.Response, int) {
 	for n := 0; ; n++ {
-		res, status := s.exchange(s.ctx, req)
+		res, status := s.exchange(ctx, hop, req)
 		if n == tries {
-			return status
+			return res, status
 		}
-		if req = t.authorized(req, res, next); req == nil {
-			return status
+		if req = hop.authorized(req, res, next); req == nil {
+			return res, status
 		}
 	}
 }
 
 // exchange runs one non-INVITE transaction.
-func (s *Server) exchange(ctx context.Context, req *sipmsg.Request) (*sipmsg.Response, int) {
+func (s *Server) exchange(ctx context.Context, hop *hop, req *sipmsg.Request) (*sipmsg.Response, int) {
 	ctx, cancel := context.WithTimeout(ctx, 64*timeT1)
 	defer cancel()
-	tx, err := s.ua.TransactionLayer().Request(ctx, req)
+	tx, err := s.begin(ctx, hop, req)
 	if err != nil {
 		s.o.Log.Debug("request not sent", "method", req.Method, "error", err)
 		return nil, 503
@@ -170,10 +180,14 @@ func (s *Server) Bury(d DialogState) {
 	if t == nil {
 		return
 	}
+	hop := t.by(d.Connection)
+	if hop == nil {
+		return // it is nowhere now
+	}
 	d.CSeq += 100 // beyond whatever was sent after the state was written
-	bye := s.inDialog(t.by(d.Connection), sipmsg.BYE, d)
+	bye := s.inDialog(hop, sipmsg.BYE, d)
 	bye.AppendHeader(header("Reason", `SIP;cause=503;text="the gateway was restarted"`))
-	status := s.transact(t, bye, func() uint32 { d.CSeq++; return d.CSeq })
+	status := s.transact(hop, bye, func() uint32 { d.CSeq++; return d.CSeq })
 	s.o.Log.Info("dialog of an earlier run ended", "trunk", d.Trunk, "status", status)
 	s.o.Ledger.Close(d.CallID, d.LocalTag)
 }

@@ -116,4 +116,4 @@ func (l *Leg) nextCSeq() uint32 {
 }
 
 // transact runs a non-INVITE transaction of the dialog, as Server.transact does.
-func (l *Leg) transact(req *sipmsg.Request) int { return l.s.transact(l.t, req, l.nextCSeq) }
+func (l *Leg) transact(req *sipmsg.Request) int { return l.s.transact(l.hop, req, l.nextCSeq) }

@@ -30,6 +30,7 @@ const (
 	Down   = "down"
 	Silent = "silent"
 	Unseen = "not asked"
+	Absent = "not registered" // a room
 )
 
 // TrunkState is what is known of a trunk.
@@ -47,6 +48,7 @@ type TargetState struct {
 	Since     time.Time     // when it came into that state
 	RoundTrip time.Duration // of the last OPTIONS that was answered; 0: none
 	RestUntil time.Time     // by its own wish (Retry-After); zero: it has none
+	Enrolled  string        // how our registration there stands; "": we have none to make
 }
 
 // health follows the state of a trunk's address.
@@ -147,6 +149,8 @@ func (s *Server) watch(hop *hop) {
 		select {
 		case <-time.After(wait):
 		case <-hop.health.doubt:
+		case <-hop.gone:
+			return
 		case <-s.ctx.Done():
 			return
 		}
@@ -157,6 +161,9 @@ func (s *Server) ask(hop *hop) {
 	before := hop.health.snapshot().State
 	local, _ := s.local(hop, hop.net)
 	req := sipmsg.NewRequest(sipmsg.OPTIONS, *hop.uri.Clone())
+	for _, r := range hop.through() {
+		req.AppendHeader(&sipmsg.RouteHeader{Address: r})
+	}
 	s.address(hop, req, hop.uri, hop.net)
 	req.SetDestination(hop.dest)
 	from := &sipmsg.FromHeader{Params: sipmsg.NewParams(), Address: sipmsg.Uri{Scheme: "sip", User: "sipbridge", Host: host(local.Addr())}}
@@ -166,7 +173,7 @@ func (s *Server) ask(hop *hop) {
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	asked := time.Now()
-	res, _ := s.exchange(ctx, req)
+	res, _ := s.exchange(ctx, hop, req)
 	if s.ctx.Err() != nil {
 		return
 	}
@@ -198,10 +205,13 @@ func (s *Server) Trunks() []TrunkState {
 		s.mu.Lock()
 		st.Calls, st.Refused = t.limits.calls, maps.Clone(t.limits.refused)
 		s.mu.Unlock()
-		for _, hop := range t.hops {
+		for _, hop := range t.ways() {
 			at := hop.health.snapshot()
-			at.Address = hop.address
+			at.Address, at.Enrolled = hop.address, hop.enrolled()
 			st.Targets = append(st.Targets, at)
+		}
+		if len(st.Targets) == 0 && t.room {
+			st.Targets = []TargetState{{State: Absent, Since: s.since}}
 		}
 		out = append(out, st)
 	}

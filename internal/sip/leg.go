@@ -2,7 +2,6 @@ package sip
 
 import (
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -383,10 +382,7 @@ const nilID = "00000000000000000000000000000000"
 // contact is where the peer finds us in this dialog.
 func (l *Leg) contact() *sipmsg.ContactHeader {
 	local, _ := l.s.local(l.hop, l.network)
-	u := sipmsg.Uri{Scheme: "sip", Host: host(local.Addr()), Port: int(local.Port())}
-	if l.network != "UDP" {
-		u.UriParams = sipmsg.NewParams()
-		u.UriParams.Add("transport", strings.ToLower(l.network))
-	}
+	u := sipmsg.Uri{Scheme: l.hop.uri.Scheme, Host: host(local.Addr()), Port: int(local.Port())}
+	u.UriParams = transportParam(l.network)
 	return &sipmsg.ContactHeader{Address: u}
 }

@@ -33,7 +33,10 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		s.reply(req, tx, status, why)
 		return
 	}
-	target := policy.Target{Kind: "trunk", Name: l.t.name, Number: to}
+	target := l.t.target(to)
+	if l.t.room { // it may go where it may call
+		target = policy.Target{Name: "room", Number: to}
+	}
 	if dialog != "" {
 		t, status := s.attended(l.t, to, dialog)
 		if t == nil {

@@ -151,7 +151,7 @@ func (l *Leg) propose(want sdp.Session) int {
 // await runs an INVITE's client transaction to its final response, nil if none
 // came. A 2xx that is repeated is answered by whatever ack holds then.
 func (l *Leg) await(req *sipmsg.Request, ack *atomic.Pointer[sipmsg.Request]) *sipmsg.Response {
-	tx, err := l.s.ua.TransactionLayer().Request(l.s.ctx, req)
+	tx, err := l.s.begin(l.s.ctx, l.hop, req)
 	if err != nil {
 		l.log.Debug("re-INVITE not sent", "error", err)
 		return nil

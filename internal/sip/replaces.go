@@ -107,7 +107,12 @@ func (s *Server) attended(t *trunk, number, escaped string) (*policy.Target, int
 	}
 	ours := s.replaced(t, r)
 	if ours == nil {
-		return &policy.Target{Kind: "trunk", Name: t.name, Number: number, Replaces: r.String()}, 0
+		if t.room {
+			return nil, 481 // all its calls go through us
+		}
+		target := t.target(number)
+		target.Replaces = r.String()
+		return &target, 0
 	}
 	if s.o.Far == nil {
 		return nil, 501
@@ -122,5 +127,7 @@ func (s *Server) attended(t *trunk, number, escaped string) (*policy.Target, int
 		return nil, 481
 	}
 	to := replaces{callID: far.callID, to: far.remoteTag, from: far.localTag}
-	return &policy.Target{Kind: "trunk", Name: far.t.name, Number: parsed(far.remoteURI).User, Replaces: to.String()}, 0
+	target := far.t.target(parsed(far.remoteURI).User)
+	target.Replaces = to.String()
+	return &target, 0
 }

@@ -220,7 +220,11 @@ func query(t *trunk, req *sipmsg.Request, id call.Identity) policy.Query {
 	if id.Asserted.User != "" {
 		from = id.Asserted
 	}
-	return policy.Query{Call: policy.Call{Source: t.name, Trunk: t.name, From: from,
+	trunk, source := t.name, t.name
+	if t.room {
+		trunk, source = "", "room"
+	}
+	return policy.Query{Call: policy.Call{Source: source, Trunk: trunk, From: from,
 		To: policy.Address{User: req.Recipient.User, Host: req.Recipient.Host, Display: req.To().DisplayName},
 	}}
 }

@@ -46,7 +46,9 @@ var globals sync.Once
 // Options is what the front needs from its surroundings.
 type Options struct {
 	Config      Config
+	Site        string // what names us to those that we ask for a digest
 	Trunks      map[string]Trunk
+	Rooms       map[string]Room
 	Interfaces  map[string]netip.Addr // by name
 	Endpoint    func(trunk Trunk, listen netip.Addr) (media.Endpoint, error)
 	Handle      func(leg call.Leg, said call.Facts)
@@ -54,6 +56,7 @@ type Options struct {
 	Urgent      func(policy.Query) bool      // a call that no limit holds up
 	Far         func(leg call.Leg) call.Leg  // whom a leg talks to; nil: nobody
 	Ledger      Ledger
+	Bindings    Bindings         // nil: rooms are forgotten
 	Certificate *tls.Certificate // ours; nil: none
 	Log         *slog.Logger
 }
@@ -74,7 +77,7 @@ type DialogState struct {
 	CSeq                        uint32
 	Trunk                       string
 	Network                     string // "UDP", "TCP" or "TLS"
-	Connection                  string // the address a TCP or TLS peer called from: its connection is used again
+	Connection                  string // where a room, or a peer over TCP or TLS, is reached, whatever its Contact says
 }
 
 // Server is the SIP front.
@@ -82,7 +85,18 @@ type Server struct {
 	o      Options
 	ua     *sipgo.UserAgent
 	srv    *sipgo.Server
-	trunks map[string]*trunk
+	trunks map[string]*trunk // rooms, too
+	names  names
+	nonces *nonces
+	guard  *guard
+	guests guests
+
+	register sync.Mutex     // guards the bindings of rooms
+	enrolled sync.WaitGroup // our registrations
+	closing  chan struct{}  // closed when we take our leave
+	refused  counts
+	since    time.Time
+
 	socks  []sock
 	wg     sync.WaitGroup // listeners and handlers of our own
 	tx     sync.WaitGroup // transactions that outlive their leg
@@ -97,15 +111,22 @@ type Server struct {
 	malformed atomic.Uint64
 }
 
+// trunk is a PBX, or a room that registers with us.
 type trunk struct {
 	Trunk
-	name string
-	hops []*hop
-	nets []netip.Prefix
+	name    string
+	room    bool
+	accepts []netip.Prefix
+	from    netip.Addr // our address on its interface; invalid: the one that leads there
+	numeric bool       // no address of it is a name
+	laid    atomic.Pointer[layout]
 
-	secret string         // the password
-	pool   *x509.CertPool // who may have signed its certificate; nil: whoever the system trusts
-	limits limits
+	secret    string         // the password
+	authority []byte         // ca_file
+	pool      *x509.CertPool // who may have signed its certificate; nil: whoever the system trusts
+	limits    limits
+
+	bindings []Binding // of a room; guarded by the server's register
 }
 
 type sock struct {
@@ -116,24 +137,28 @@ type sock struct {
 
 // NewServer opens the listeners and begins to serve.
 func NewServer(o Options) (*Server, error) {
-	s := &Server{o: o, trunks: map[string]*trunk{}, legs: map[string]*Leg{}}
+	s := &Server{o: o, trunks: map[string]*trunk{}, legs: map[string]*Leg{}, names: names{o.Config.Nameserver},
+		nonces: newNonces(), guard: newGuard(), guests: guests{at: map[netip.AddrPort]guest{}}, closing: make(chan struct{}), since: time.Now()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	globals.Do(func() {
 		sipmsg.UDPMTUSize = 65507 + 200 // sipgo refuses longer datagrams, responses too
 		sipmsg.SetDefaultLogger(slog.New(quiet{o.Log.Handler()}))
 	})
 	for name, t := range o.Trunks {
-		tr, err := resolve(name, t, o.Interfaces[t.Interface])
+		tr, err := newTrunk(name, t, o.Interfaces[t.Interface])
 		if err != nil {
 			return nil, err
 		}
+		if err := tr.lay(s.ctx, s.names); err != nil {
+			o.Log.Warn("a trunk's name cannot be looked up", "trunk", name, "error", err)
+		}
 		s.trunks[name] = tr
 	}
-	client, err := s.asClient()
-	if err != nil {
-		return nil, fmt.Errorf("sip: %w", err)
+	if err := s.openRooms(); err != nil {
+		return nil, err
 	}
-	s.ua, err = sipgo.NewUA(sipgo.WithUserAgent("sipbridge"), sipgo.WithUserAgenTLSConfig(client),
+	var err error
+	s.ua, err = sipgo.NewUA(sipgo.WithUserAgent("sipbridge"), sipgo.WithUserAgenTLSConfig(s.asClient()),
 		sipgo.WithUserAgentTransportLayerOptions(sipmsg.WithTransportLayerReadFilter(s.filter)))
 	if err != nil {
 		return nil, fmt.Errorf("sip: %w", err)
@@ -147,6 +172,7 @@ func NewServer(o Options) (*Server, error) {
 	} {
 		s.srv.OnRequest(method, s.known(handle))
 	}
+	s.srv.OnRequest(sipmsg.REGISTER, s.onRegister)
 	s.srv.OnNoRoute(s.known(s.onOther))
 	for _, l := range o.Config.Listen {
 		if err := s.listen(l); err != nil {
@@ -155,35 +181,38 @@ func NewServer(o Options) (*Server, error) {
 		}
 	}
 	for _, t := range s.trunks {
-		for _, hop := range t.hops {
-			if t.OptionsEvery > 0 {
-				s.wg.Go(func() { s.watch(hop) })
-			}
+		if !t.room {
+			s.wg.Go(func() { s.look(t) })
 		}
 	}
+	s.recallRooms()
+	s.wg.Go(s.expireAll)
 	return s, nil
 }
 
-func resolve(name string, t Trunk, from netip.Addr) (*trunk, error) {
-	tr := &trunk{Trunk: t, name: name, limits: newLimits(t)}
+func newTrunk(name string, t Trunk, from netip.Addr) (*trunk, error) {
+	tr := &trunk{Trunk: t, name: name, from: from, numeric: true, limits: newLimits(t)}
 	var err error
-	if tr.pool, _, err = t.authorities(); err != nil {
+	if tr.pool, tr.authority, err = t.authorities(); err != nil {
 		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
 	if tr.secret, err = t.password(); err != nil {
 		return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 	}
-	for _, a := range append([]Alternative{{Address: t.Address}}, t.Targets...) {
-		if err := tr.lay(a, from); err != nil {
+	for _, a := range t.addresses() {
+		u, err := parseURI(a.Address)
+		if err != nil {
 			return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 		}
+		_, err = netip.ParseAddr(strings.Trim(u.Host, "[]"))
+		tr.numeric = tr.numeric && err == nil
 	}
 	for _, n := range t.AcceptFrom {
 		p, err := parsePrefix(n)
 		if err != nil {
 			return nil, fmt.Errorf("sip: trunk %s: %w", name, err)
 		}
-		tr.nets = append(tr.nets, p)
+		tr.accepts = append(tr.accepts, p)
 	}
 	return tr, nil
 }
@@ -220,7 +249,7 @@ func (s *Server) listen(l string) error {
 		k.tcp, err = net.Listen("tcp"+family, li.Addr.String())
 		if err == nil {
 			k.Addr = netip.AddrPortFrom(li.Addr.Addr(), uint16(k.tcp.Addr().(*net.TCPAddr).Port))
-			s.wg.Go(func() { s.served(s.srv.ServeTCP(k.tcp)) })
+			s.wg.Go(func() { s.served(s.srv.ServeTCP(door{k.tcp, s})) })
 		}
 	case "tls":
 		if s.o.Certificate == nil {
@@ -229,7 +258,7 @@ func (s *Server) listen(l string) error {
 		k.tcp, err = net.Listen("tcp"+family, li.Addr.String())
 		if err == nil {
 			k.Addr = netip.AddrPortFrom(li.Addr.Addr(), uint16(k.tcp.Addr().(*net.TCPAddr).Port))
-			s.wg.Go(func() { s.served(s.srv.ServeTLS(tls.NewListener(k.tcp, s.asServer()))) })
+			s.wg.Go(func() { s.served(s.srv.ServeTLS(tls.NewListener(door{k.tcp, s}, s.asServer()))) })
 		}
 	}
 	if err != nil {
@@ -246,28 +275,33 @@ func (s *Server) served(err error) {
 	}
 }
 
-// known refuses strangers, where they are to be told.
-func (s *Server) known(handle sipgo.RequestHandler) sipgo.RequestHandler {
-	return func(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
-		if s.source(req) == nil {
-			if !req.IsAck() {
-				s.reply(req, tx, 403, "Forbidden")
-			}
-			return
-		}
-		handle(req, tx)
-	}
-}
-
-// filter drops what comes from no trunk before a byte of it is parsed: a
-// scanner gets no answer, unless it is to get one.
+// filter drops what comes from no trunk and no room before a byte of it is
+// parsed: a scanner gets no answer, unless it is to get one.
 func (s *Server) filter(p sipmsg.TransportReadProps, data []byte) ([]byte, error) {
 	from, _ := netip.ParseAddrPort(p.RemoteAddr.String()) // nowhere, if it cannot be read: a stranger
-	if s.match(from.Addr()) == nil {
-		s.strangers.Add(1)
-		if !s.o.Config.tells() {
+	if s.match(from.Addr()) != nil {
+		return data, nil
+	}
+	g, known := s.guests.find(from)
+	if known && g.room != nil {
+		return data, nil
+	}
+	if s.rooms() {
+		switch reason := s.guard.asks(from.Addr()); {
+		case reason != "":
+			s.refused.add(reason)
 			return nil, nil
+		case known || s.looks(data):
+			if p.Transport != "UDP" {
+				s.guests.admit(from, nil, time.Now().Add(64*timeT1)) // what follows on the connection belongs to it
+			}
+			return data, nil
 		}
+	}
+	s.strangers.Add(1)
+	s.refused.add("stranger")
+	if !s.o.Config.tells() {
+		return nil, nil
 	}
 	return data, nil
 }
@@ -278,7 +312,11 @@ func (s *Server) match(a netip.Addr) *trunk {
 	var best *trunk
 	bits := -1
 	for _, t := range s.trunks {
-		for _, n := range t.nets {
+		l := t.laid.Load()
+		if l == nil {
+			continue
+		}
+		for _, n := range l.nets {
 			if n.Contains(a) && (n.Bits() > bits || n.Bits() == bits && t.name < best.name) {
 				best, bits = t, n.Bits()
 			}
@@ -287,16 +325,13 @@ func (s *Server) match(a netip.Addr) *trunk {
 	return best
 }
 
-func (s *Server) source(req *sipmsg.Request) *trunk {
-	a, err := netip.ParseAddrPort(req.Source())
-	if err != nil {
-		return nil
-	}
-	return s.match(a.Addr())
-}
-
 // Strangers is how many datagrams and reads came from no trunk.
 func (s *Server) Strangers() uint64 { return s.strangers.Load() }
+
+// Refused is how many were held off before they were anybody's: strangers, who ask
+// too often (rate), who are banned, who have too many connections, and whose
+// credentials are wrong.
+func (s *Server) Refused() map[string]uint64 { return s.refused.all() }
 
 // Malformed is how many requests were refused with 400.
 func (s *Server) Malformed() uint64 { return s.malformed.Load() }
@@ -381,10 +416,14 @@ func (s *Server) find(req *sipmsg.Request) *Leg {
 // have gone by: every leg must have been hung up before.
 func (s *Server) Close() error {
 	s.mu.Lock()
+	first := !s.closed
 	s.closed = true
 	s.mu.Unlock()
+	if first {
+		close(s.closing)
+	}
 	idle := make(chan struct{})
-	go func() { s.tx.Wait(); close(idle) }() // ends with the last transaction
+	go func() { s.tx.Wait(); s.enrolled.Wait(); close(idle) }() // ends with the last transaction
 	select {
 	case <-idle:
 	case <-time.After(2 * time.Second):
@@ -399,6 +438,7 @@ func (s *Server) Close() error {
 		}
 	}
 	err := s.ua.Close()
+	s.enrolled.Wait()
 	s.wg.Wait()
 	return err
 }

@@ -193,7 +193,7 @@ func (l *Leg) refresh(req *sipmsg.Request) {
 	var res *sipmsg.Response
 	for n := 0; ; n++ {
 		var status int
-		res, status = l.s.exchange(l.s.ctx, req)
+		res, status = l.s.exchange(l.s.ctx, l.hop, req)
 		if req = l.retried(req, res); req == nil || n == tries {
 			l.refreshed(res, status)
 			return

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 )
 
 // TLS is how we show who we are.
@@ -45,45 +46,44 @@ func (t *Trunk) authorities() (*x509.CertPool, []byte, error) {
 }
 
 var (
-	errNotTrusted = errors.New("sip: the certificate is not signed by the trunk's own authority")
+	errNotTrusted = errors.New("sip: the certificate is not the trunk's")
 	errStranger   = errors.New("sip: a stranger")
 )
 
-// asClient is how we call over TLS. The name in the certificate is checked
-// against the trunk's address; the authority, against the trunk's own.
-func (s *Server) asClient() (*tls.Config, error) {
+// asClient is how we call over TLS: whoever any trunk trusts is heard, and vouch
+// says whether that was the right one.
+func (s *Server) asClient() *tls.Config {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
 	for _, t := range s.trunks {
-		_, pem, err := t.authorities()
-		if err != nil {
-			return nil, err
-		}
-		roots.AppendCertsFromPEM(pem)
+		roots.AppendCertsFromPEM(t.authority)
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, VerifyConnection: func(cs tls.ConnectionState) error { return s.vouch(cs) }}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, VerifyConnection: s.vouch}
 	if s.o.Certificate != nil {
 		c.Certificates = []tls.Certificate{*s.o.Certificate}
 	}
-	return c, nil
+	return c
 }
 
-// vouch checks, after the usual, that no trunk's authority spoke for another's
-// name. Of trunks that share a name, one must be content.
+// vouch checks, after the usual, that the certificate names the trunk's domain,
+// whatever host the DNS gave for that (RFC 5922 §7.1), and that no trunk's
+// authority spoke for another's name. Of trunks that share a name, one must be
+// content.
 func (s *Server) vouch(cs tls.ConnectionState) error {
 	leaf := cs.PeerCertificates[0]
+	between := x509.NewCertPool()
+	for _, c := range cs.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
 	var refused error
-	for _, hop := range s.over("TLS") {
-		if leaf.VerifyHostname(hop.uri.Host) != nil {
+	for _, h := range s.over("TLS") {
+		domain := strings.Trim(h.uri.Host, "[]")
+		if !strings.EqualFold(h.host, cs.ServerName) && leaf.VerifyHostname(domain) != nil {
 			continue
 		}
-		opts := x509.VerifyOptions{Roots: hop.pool, Intermediates: x509.NewCertPool()}
-		for _, c := range cs.PeerCertificates[1:] {
-			opts.Intermediates.AddCert(c)
-		}
-		_, err := leaf.Verify(opts)
+		_, err := leaf.Verify(x509.VerifyOptions{DNSName: domain, Roots: h.pool, Intermediates: between})
 		if err == nil {
 			return nil
 		}
@@ -102,6 +102,9 @@ func (s *Server) asServer() *tls.Config {
 			return nil, err
 		}
 		t := s.match(from.Addr())
+		if t == nil && s.rooms() {
+			return nil, nil
+		}
 		if t == nil {
 			s.strangers.Add(1)
 			return nil, errStranger

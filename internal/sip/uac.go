@@ -14,11 +14,14 @@ import (
 
 // Dial implements call.Dialer: it sends an INVITE to a trunk.
 func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, offer sdp.Session) (_ call.Leg, err error) {
-	t := s.trunks[to.Name]
-	if t == nil || to.Way > len(t.hops) {
-		return nil, call.Cause{Status: 503, Q850: 38, Text: "no such trunk"}
+	t := s.party(to)
+	if t == nil {
+		return nil, call.Cause{Status: 404, Q850: 1, Text: "no such trunk or room"}
 	}
-	hop := t.hops[max(to.Way-1, 0)]
+	hop := t.way(to.Way)
+	if hop == nil {
+		return nil, t.absent()
+	}
 	if facts.Hops <= 0 {
 		return nil, call.Cause{Status: 483, Q850: 25, Text: "too many hops"}
 	}
@@ -44,22 +47,27 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 		return nil, err
 	}
 	l := s.newLeg(hop, false, ep)
-	l.peer = t.name + "/" + to.Number
+	l.peer = to.String()
 	l.network = hop.net
 	l.callID = randomHex(16)
 	l.localTag = randomHex(8)
 	l.session = facts.SessionID
 	l.cseq = 1
 	recipient := *hop.uri.Clone()
-	recipient.User = to.Number
+	if !t.room {
+		recipient.User = to.Number
+	}
 	from := &sipmsg.FromHeader{DisplayName: clean(to.From.Display), Params: sipmsg.NewParams(),
-		Address: sipmsg.Uri{Scheme: "sip", User: userPart(to.From.User), Host: host(local.Addr())}}
-	toURI := sipmsg.Uri{Scheme: "sip", User: to.Number, Host: hop.uri.Host, Port: hop.uri.Port}
+		Address: sipmsg.Uri{Scheme: recipient.Scheme, User: userPart(to.From.User), Host: host(local.Addr())}}
+	toURI := sipmsg.Uri{Scheme: recipient.Scheme, User: recipient.User, Host: recipient.Host, Port: recipient.Port}
 	req := sipmsg.NewRequest(sipmsg.INVITE, recipient)
 	t.present(req, from, facts.Identity)
 	l.localURI, l.remoteURI = from.Address.String(), toURI.String()
 	from.Params.Add("tag", l.localTag)
 	l.target = recipient
+	for _, r := range hop.through() {
+		req.AppendHeader(&sipmsg.RouteHeader{Address: r})
+	}
 	s.address(hop, req, hop.uri, hop.net)
 	req.SetDestination(hop.dest)
 	s.complete(req, from, &sipmsg.ToHeader{Address: toURI, Params: sipmsg.NewParams()}, l.callID, 1, facts.Hops)
@@ -128,8 +136,9 @@ func (l *Leg) again(res *sipmsg.Response) bool {
 // try runs one INVITE transaction: answered, refused, given up or without any
 // response (RFC 3261 §13.2, §9.1). It returns a final response that refuses.
 func (l *Leg) try() *sipmsg.Response {
-	tx, err := l.s.ua.TransactionLayer().Request(l.s.ctx, l.invite)
+	tx, err := l.s.begin(l.s.ctx, l.hop, l.invite)
 	if err != nil {
+		l.log.Info("the trunk cannot be reached", "address", l.hop.address, "error", err)
 		l.hop.health.ignored()
 		l.over(call.Cause{Status: 503, Q850: 38, Text: "the trunk cannot be reached"})
 		return nil
@@ -219,6 +228,7 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 		l.target = c.Address
 	}
 	l.routes = routeSet(res, true)
+	l.network = l.invite.Transport() // by TCP, where the INVITE was too long for UDP
 	state := l.state()
 	state.CSeq = l.invite.CSeq().SeqNo // a PRACK may have been sent since (RFC 3261 §13.2.2.4)
 	ack := vouched(l.s.inDialog(l.hop, sipmsg.ACK, state), l.invite)
@@ -283,7 +293,7 @@ func (l *Leg) cancel() {
 	req.SetTransport(inv.Transport())
 	req.SetDestination(inv.Destination())
 	req.Laddr = inv.Laddr
-	l.s.tx.Go(func() { l.s.exchange(l.s.ctx, req) })
+	l.s.tx.Go(func() { l.s.exchange(l.s.ctx, l.hop, req) })
 }
 
 // refusal turns a final response into the cause the caller hears.

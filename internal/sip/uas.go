@@ -11,7 +11,7 @@ import (
 
 // incoming makes a leg of an INVITE. An error is what the INVITE is answered with.
 func (s *Server) incoming(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransaction) (_ *Leg, err error) {
-	hop := t.by(req.Source())
+	hop := s.cameBy(t, req)
 	who := identity(t, req)
 	asked := query(t, req, who)
 	if err := s.take(t, s.o.Urgent != nil && s.o.Urgent(asked)); err != nil {

@@ -10,8 +10,8 @@ import net from 'node:net';
 const codecs = { PCMU: ['g711', 'PCMU/8000/1', 8000], PCMA: ['g711', 'PCMA/8000/1', 8000], G722: ['g722', 'G722/16000/1', 16000] };
 
 export class Telephone {
-  /** source is the WAV that its microphone plays: a tone, if none is given. mode manual: somebody must accept. secret is how it keeps its sound so. */
-  constructor(number, codec, source, mode = 'auto', secret = '') {
+  /** source is the WAV that its microphone plays: a tone, if none is given. mode manual: somebody must accept. secret is how it keeps its sound so. With a registrar and a password it registers. */
+  constructor(number, codec, source, mode = 'auto', secret = '', { registrar, password } = {}) {
     this.number = number;
     this.events = [];
     const [module, name, rate] = codecs[codec];
@@ -39,7 +39,7 @@ module_app ctrl_tcp.so
 ctrl_tcp_listen 10.77.0.3:4444
 snd_path ${this.heard}
 `);
-    writeFileSync(join(this.dir, 'accounts'), `<sip:${number}@10.77.0.3>;regint=0;answermode=${mode};audio_codecs=${name.replace('16000', '8000')};dtmfmode=rtpevent${secret ? `;mediaenc=${secret}` : ''}\n`);
+    writeFileSync(join(this.dir, 'accounts'), `<sip:${number}@${registrar ?? '10.77.0.3'}>;${registrar ? `auth_pass=${password};regint=60` : 'regint=0'};answermode=${mode};audio_codecs=${name.replace('16000', '8000')};dtmfmode=rtpevent${secret ? `;mediaenc=${secret}` : ''}\n`);
     writeFileSync(join(this.dir, 'contacts'), '');
   }
 

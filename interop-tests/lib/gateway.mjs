@@ -76,12 +76,13 @@ export class Gateway {
 }
 
 /** A configuration with the hospital's PBX as its trunk. */
-export function config({ routes, trunks = '', pbx = 'dtmf: rfc4733', drain = '0s' }) {
+export function config({ routes, trunks = '', pbx = 'dtmf: rfc4733', drain = '0s', sip = '' }) {
   return `site: lisbon
 drain: ${drain}
 interfaces: {pbx: {address: ${gatewayAddress}}}
 sip:
   listen: ["udp://${gatewayAddress}:5060", "tcp://${gatewayAddress}:5060", "udp://127.0.0.1:15060"]
+${sip}
 media: {rtp_ports: 20000-20999, webrtc_port: 18443}
 portal: {listen: "127.0.0.1:18080", public_url: "http://127.0.0.1:18080"}
 admin: {listen: "127.0.0.1:19090"}

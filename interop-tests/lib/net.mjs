@@ -45,9 +45,9 @@ export function inHospital(command, args, options = {}) {
   return track(spawn('ip', ['netns', 'exec', ns, command, ...args], { stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...options }), true);
 }
 
-/** Whether a child, or what it started, has that UDP port in the hospital. */
+/** Whether a child, or what it started, has that port in the hospital. */
 export function listensInHospital(child, port, at) {
-  const line = execFileSync('ip', ['netns', 'exec', ns, 'ss', '-Hlunp', `sport = :${port} and src ${at}`]).toString();
+  const line = execFileSync('ip', ['netns', 'exec', ns, 'ss', '-Hltunp', `sport = :${port} and src ${at}`]).toString();
   const pid = Number(line.match(/pid=(\d+)/)?.[1]);
   return pid === child.pid;
 }

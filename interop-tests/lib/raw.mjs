@@ -1,6 +1,7 @@
 // A telephone of single messages, for what no telephone could be made to say: it
 // answers nothing by itself and hears everything.
 import dgram from 'node:dgram';
+import { createHash } from 'node:crypto';
 import { until } from './net.mjs';
 
 const sound = (port) => `v=0\r\no=raw 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio ${port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n`;
@@ -17,16 +18,16 @@ export class Raw {
   heard = [];
   branches = 0;
 
-  /** Opens a telephone on 127.0.0.1, and a socket for its sound. */
-  static async open(t, port) {
+  /** Opens a telephone on 127.0.0.1, or another address, and a socket for its sound. */
+  static async open(t, port, { host = '127.0.0.1', name = 'raw' } = {}) {
     const raw = new Raw();
-    raw.port = port;
+    Object.assign(raw, { port, host, name });
     raw.socket = dgram.createSocket('udp4');
     raw.socket.on('message', (m) => raw.heard.push(String(m)));
     raw.rtp = dgram.createSocket('udp4');
     raw.packets = raw.events = 0;
     raw.rtp.on('message', (m) => { raw.packets += 1; raw.events += (m[1] & 0x7f) === 101 ? 1 : 0; });
-    await new Promise((r) => raw.socket.bind(port, '127.0.0.1', r));
+    await new Promise((r) => raw.socket.bind(port, host, r));
     await new Promise((r) => raw.rtp.bind(0, '127.0.0.1', r));
     t.after(() => { clearInterval(raw.playing); raw.socket.close(); raw.rtp.close(); });
     return raw;
@@ -46,9 +47,9 @@ export class Raw {
       dialog.branch = this.branches++; // of a 2xx: a transaction of its own
     }
     dialog.contact ??= `sip:${dialog.to}@127.0.0.1:15060`;
-    this.put([`${method} ${dialog.contact} SIP/2.0`, `Via: SIP/2.0/UDP 127.0.0.1:${this.port};branch=z9hG4bKraw${dialog.id}-${dialog.branch}`,
-      `From: <sip:raw@127.0.0.1>;tag=${dialog.tag}`, `To: <sip:${dialog.to}@127.0.0.1>${dialog.remote ? `;tag=${dialog.remote}` : ''}`,
-      `Call-ID: ${dialog.id}`, `CSeq: ${dialog.cseq} ${method}`, 'Max-Forwards: 70', `Contact: <sip:raw@127.0.0.1:${this.port}>`, ...headers,
+    this.put([`${method} ${dialog.contact} SIP/2.0`, `Via: SIP/2.0/UDP ${this.host}:${this.port};branch=z9hG4bKraw${dialog.id}-${dialog.branch}`,
+      `From: <sip:${this.name}@127.0.0.1>;tag=${dialog.tag}`, `To: <sip:${dialog.to}@127.0.0.1>${dialog.remote ? `;tag=${dialog.remote}` : ''}`,
+      `Call-ID: ${dialog.id}`, `CSeq: ${dialog.cseq} ${method}`, 'Max-Forwards: 70', ...(headers.some((h) => h.startsWith('Contact:')) ? [] : [`Contact: <sip:${this.name}@${this.host}:${this.port}>`]), ...headers,
       ...(body ? ['Content-Type: application/sdp'] : [])], body);
   }
 
@@ -61,6 +62,28 @@ export class Raw {
       return found;
     }, () => `${pattern}; heard: ${this.heard.join('\n\n')}`, ms);
     return found;
+  }
+
+  /** The credentials that answer a challenge (RFC 7616 §3.4). */
+  credentials(challenge, method, uri, password, { user = this.name, algorithm = 'SHA-256', nc = 1 } = {}) {
+    const line = challenge.match(new RegExp(`^WWW-Authenticate: (.*algorithm=${algorithm}(?:,.*)?)$`, 'mi'))[1];
+    const [realm, nonce] = ['realm', 'nonce'].map((p) => line.match(new RegExp(`${p}="([^"]+)"`))[1]);
+    const h = (s) => createHash({ 'SHA-256': 'sha256', MD5: 'md5' }[algorithm]).update(s).digest('hex');
+    const count = String(nc).padStart(8, '0');
+    const response = h(`${h(`${user}:${realm}:${password}`)}:${nonce}:${count}:c0ffee:auth:${h(`${method}:${uri}`)}`);
+    return `Authorization: Digest username="${user}", realm="${realm}", nonce="${nonce}", uri="${uri}", response="${response}", algorithm=${algorithm}, qop=auth, nc=${count}, cnonce="c0ffee"`;
+  }
+
+  /** Sends a request, proves who it is if it is asked to, and returns the final response. */
+  async proves(method, dialog, password, { headers = [], body = '', ...how } = {}) {
+    const done = new RegExp(`^SIP/2\\.0 [2-6][^]*CSeq: \\d+ ${method}`);
+    this.request(method, dialog, { headers, body });
+    const first = await this.hears(dialog.id, done);
+    if (method === 'INVITE') this.request('ACK', dialog);
+    if (!first.startsWith('SIP/2.0 401')) return first;
+    this.challenge = first;
+    this.request(method, dialog, { body, headers: [...headers, this.credentials(first, method, dialog.contact, password, how)] });
+    return this.hears(dialog.id, done);
   }
 
   /** Calls, is answered, and acknowledges. */
@@ -81,7 +104,7 @@ export class Raw {
   answer(message, status, { tag, sdp = false, headers = [] } = {}) {
     const keep = (name) => message.match(new RegExp(`^${name}: .*$`, 'mi'))[0].trim();
     this.put([`SIP/2.0 ${status} Whatever`, keep('Via'), keep('From'), keep('To') + (tag ? `;tag=${tag}` : ''), keep('Call-ID'), keep('CSeq'),
-      `Contact: <sip:raw@127.0.0.1:${this.port}>`, ...headers, ...(sdp ? ['Content-Type: application/sdp'] : [])], sdp ? sound(this.rtp.address().port) : '');
+      `Contact: <sip:${this.name}@${this.host}:${this.port}>`, ...headers, ...(sdp ? ['Content-Type: application/sdp'] : [])], sdp ? sound(this.rtp.address().port) : '');
   }
 
   /** Hangs up. */
