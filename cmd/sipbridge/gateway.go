@@ -102,7 +102,7 @@ func (g *gateway) open() (err error) {
 	g.opened(func() { g.browsers.Close() })
 	g.book = invite.Book{Site: cfg.Site, Config: cfg.Visits, Store: g.bus.Visits()}
 	dialers := map[string]call.Dialer{}
-	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Dialers: dialers, Full: loops.Full, Open: g.openCall, Record: g.record, Log: log})
+	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Limits: func(number string) []policy.Limit { return g.policy.Load().Limits(number) }, Dialers: dialers, Full: loops.Full, Open: g.openCall, Record: g.record, Log: log})
 	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Bus: g.bus, Invitations: g.book, Browsers: g.browsers,
 		Handle: g.b2bua.Handle, Log: log}); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (g *gateway) decide(q policy.Query) policy.Decision { return g.policy.Load(
 func (g *gateway) endpoint(t sip.Trunk, listen netip.Addr) (media.Endpoint, error) {
 	return media.NewPlain(media.PlainConfig{Pool: g.pool, Listen: listen, Codecs: t.Codecs, Log: g.log,
 		Events: t.DTMF != "info" && t.DTMF != "inband", Tones: t.DTMF == "inband" || t.DTMF == "auto",
-		SRTP: t.SRTP, Keys: t.SRTPKeys, Suites: t.SRTPSuites})
+		Hold: t.Hold, Event: uint8(t.EventPayload), PTime: t.PTime, SRTP: t.SRTP, Keys: t.SRTPKeys, Suites: t.SRTPSuites})
 }
 
 func (g *gateway) link(token string) string {

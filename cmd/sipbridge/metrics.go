@@ -45,6 +45,7 @@ var (
 	sipRefusedDesc = prometheus.NewDesc("sipbridge_sip_refused_total", "What was held off before it was anybody's call: stranger, rate, banned, connections, credentials.", []string{"reason"}, nil)
 	carriesDesc    = prometheus.NewDesc("sipbridge_trunk_calls", "Calls that a trunk carries.", []string{"trunk"}, nil)
 	tooManyDesc    = prometheus.NewDesc("sipbridge_trunk_refused_total", "Calls that were one too many for a trunk: at once (calls) or in a second (rate).", []string{"trunk", "reason"}, nil)
+	tollsDesc      = prometheus.NewDesc("sipbridge_class_refused_total", "Calls to a class of destinations that were refused: who called (source), by transfer, too many at once (calls) or in an hour (hour).", []string{"class", "reason"}, nil)
 	callsDesc      = prometheus.NewDesc("sipbridge_calls_total", "Calls that came, by source.", []string{"source"}, nil)
 	endedDesc      = prometheus.NewDesc("sipbridge_calls_ended_total", "Calls that ended, by SIP status; 0: normally.", []string{"status"}, nil)
 	refusedDesc    = prometheus.NewDesc("sipbridge_calls_refused_total", "Calls that were let nowhere: the policy's decision, or overload.", []string{"decision"}, nil)
@@ -57,6 +58,7 @@ func (t totals) Describe(c chan<- *prometheus.Desc) {
 	c <- sipRefusedDesc
 	c <- carriesDesc
 	c <- tooManyDesc
+	c <- tollsDesc
 	c <- callsDesc
 	c <- endedDesc
 	c <- refusedDesc
@@ -90,6 +92,9 @@ func (t totals) Collect(c chan<- prometheus.Metric) {
 	}
 	for k, v := range t.g.sip.Refused() {
 		emit(sipRefusedDesc, v, k)
+	}
+	for k, v := range t.g.b2bua.Tolls() {
+		c <- prometheus.MustNewConstMetric(tollsDesc, prometheus.CounterValue, float64(v), k.Class, k.Reason)
 	}
 	for k, v := range n.Calls {
 		emit(callsDesc, v, k)

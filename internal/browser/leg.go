@@ -38,6 +38,7 @@ type Leg struct {
 	rung   bool        // the page has our offer
 	offer  sdp.Session // what the caller brings
 	caller string      // its name, to be shown
+	atOnce bool        // it asks to be answered without a ring
 	far    sdp.Session // what the far end agreed to, once it answered or sounds
 	early  bool        // the page's offer is answered
 	want   sdp.Session
@@ -124,7 +125,7 @@ func (l *Leg) ring(anew bool) {
 		}
 	}
 	l.rung = true
-	l.r.say(message{Type: "incoming", Peer: l.caller})
+	l.r.say(message{Type: "incoming", Peer: l.caller, AtOnce: l.atOnce})
 	b, err := l.ep.Offer(context.Background(), l.offer)
 	if err != nil {
 		l.end(call.AsCause(err), true)

@@ -21,6 +21,7 @@ type message struct {
 	Peer      string  `json:"peer,omitempty"`
 	Code      string  `json:"code,omitempty"`
 	Held      *bool   `json:"held,omitempty"`
+	AtOnce    bool    `json:"at_once,omitempty"`
 }
 
 // maxTab is the longest tab secret, in bytes.

@@ -269,7 +269,7 @@ func (r *room) dial(facts call.Facts, to policy.Target, offer sdp.Session) (call
 	if err != nil {
 		return nil, err
 	}
-	l.offer = offer
+	l.offer, l.atOnce = offer, facts.AtOnce
 	if !facts.Identity.Private {
 		l.caller = to.From.Display
 	}

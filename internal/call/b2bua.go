@@ -18,10 +18,11 @@ import (
 type Config struct {
 	Site    string
 	Decide  func(policy.Query) policy.Decision
-	Dialers map[string]Dialer  // by target kind
-	Full    func() bool        // one more call could cost others their sound; nil: never
-	Open    func(audit.Record) // leaves word of a call, should we die in it
-	Record  func(audit.Record) // the one record, when it is over
+	Limits  func(number string) []policy.Limit // of calls by trunks; nil: none
+	Dialers map[string]Dialer                  // by target kind
+	Full    func() bool                        // one more call could cost others their sound; nil: never
+	Open    func(audit.Record)                 // leaves word of a call, should we die in it
+	Record  func(audit.Record)                 // the one record, when it is over
 	Log     *slog.Logger
 }
 
@@ -35,6 +36,7 @@ type B2BUA struct {
 	closed bool
 
 	counts Counts // guarded by mu
+	tolls  tolls
 }
 
 // Counts are totals since the start.
@@ -46,7 +48,7 @@ type Counts struct {
 
 // New makes a B2BUA that refuses nothing and runs no call yet.
 func New(cfg Config) *B2BUA {
-	return &B2BUA{cfg: cfg, calls: map[string]*Call{},
+	return &B2BUA{cfg: cfg, calls: map[string]*Call{}, tolls: tolls{calls: map[string]int{}, begun: map[string][]time.Time{}, refused: map[Toll]uint64{}},
 		counts: Counts{Calls: map[string]uint64{}, Ended: map[int]uint64{}, Refused: map[string]uint64{}}}
 }
 

@@ -165,6 +165,7 @@ func (c *Call) admit() bool {
 		c.refuse("overload", Busy)
 		return false
 	}
+	c.AtOnce = c.AtOnce && d.AtOnce
 	c.log.Info("call routed", "route", d.Route)
 	return true
 }
@@ -229,7 +230,20 @@ func (c *Call) dial(t policy.Target, offer sdp.Session) (Leg, error) {
 	if !ok {
 		return nil, Cause{Status: 503, Q850: 38, Text: "no way to reach a " + t.Kind}
 	}
-	return dialer.Dial(c.ctx, t, c.Facts, c.prefer(offer))
+	if t.Kind != "trunk" || c.b.cfg.Limits == nil {
+		return dialer.Dial(c.ctx, t, c.Facts, c.prefer(offer))
+	}
+	give, err := c.b.tolls.take(c.b.cfg.Limits(t.Number), c.query.Call.Source, c.leaving != nil, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	leg, err := dialer.Dial(c.ctx, t, c.Facts, c.prefer(offer))
+	if err != nil {
+		give()
+		return nil, err
+	}
+	c.b.wg.Go(func() { <-leg.Done(); give() })
+	return leg, nil
 }
 
 // spread puts the ways to each target in its place.

@@ -100,6 +100,8 @@ type Facts struct {
 	SessionID string // RFC 7989, 32 hexadecimal digits
 	Hops      int    // hops left (Max-Forwards, RFC 3261 §20.22)
 	Identity  Identity
+	AtOnce    bool                // the caller asks to be answered without a ring, and the route lets it
+	Headers   map[string][]string // what else it said, for whoever is allowed to hear it
 }
 
 // Identity is what is known of a caller beside its query.

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -29,14 +30,17 @@ const lockAfter = 5
 // PlainConfig says how a plain RTP endpoint is made.
 type PlainConfig struct {
 	Pool   *Pool
-	Listen netip.Addr // the address we receive on
-	Public netip.Addr // the address we name in SDP; zero: Listen
-	Codecs []string   // this trunk's order of encodings; empty: g722OverG711
-	Events bool       // offer telephone-event (off where digits go by INFO)
-	Tones  bool       // hear and press keys in the sound where no events are agreed on
-	SRTP   SRTP       // whether packets are kept secret; "": off
-	Keys   Keys       // how keys are offered; "": in the description
-	Suites []string   // the encryptions of keys in the description, in order; empty: those that Suites tells of
+	Listen netip.Addr    // the address we receive on
+	Public netip.Addr    // the address we name in SDP; zero: Listen
+	Codecs []string      // this trunk's order of encodings; empty: g722OverG711
+	Events bool          // offer telephone-event (off where digits go by INFO)
+	Tones  bool          // hear and press keys in the sound where no events are agreed on
+	SRTP   SRTP          // whether packets are kept secret; "": off
+	Keys   Keys          // how keys are offered; "": in the description
+	Suites []string      // the encryptions of keys in the description, in order; empty: those that Suites tells of
+	Hold   string        // how the peer is told that the far end holds: "", "sendonly", "inactive" or "zero"
+	Event  uint8         // the payload type of the telephone-events that we offer; 0: 101
+	PTime  time.Duration // of packets, as we offer it; 0: 20 ms
 	Log    *slog.Logger
 }
 
@@ -87,6 +91,7 @@ func NewPlain(cfg PlainConfig) (*Plain, error) {
 	if cfg.SRTP == "" {
 		cfg.SRTP = SRTPOff
 	}
+	cfg.Event, cfg.PTime = cmp.Or(cfg.Event, 101), cmp.Or(cfg.PTime, 20*time.Millisecond)
 	p := &Plain{cfg: cfg, events: make(chan Event, eventQueue)}
 	p.stream = newStream(cfg.Pool.loops, "rtp", func(d dtmf.Digit) { p.tell(Event{Kind: Digit, Digit: d}) })
 	var t transmitter = p
@@ -115,7 +120,7 @@ func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	_, w, _ := want.First(sdp.Audio)
 	var events []sdp.Format
 	if p.cfg.Events {
-		events = append(events, event8k(101))
+		events = append(events, event8k(p.cfg.Event))
 	}
 	preferred := w.Preferred
 	cur := p.stream.agreed.Load()
@@ -126,8 +131,16 @@ func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if cur != nil {
 		formats = keepTypes(formats, cur)
 	}
+	d.Addr = p.cfg.Public
+	switch {
+	case w.Direction != sdp.SendOnly:
+	case p.cfg.Hold == "inactive":
+		w.Direction = sdp.Inactive
+	case p.cfg.Hold == "zero": // RFC 2543, which knew no directions
+		d.Addr = netip.IPv4Unspecified()
+	}
 	protocol, secrecy := p.protect()
-	line := sdp.Line{Media: sdp.Media{Kind: sdp.Audio, Direction: w.Direction, Formats: formats, PTime: 20 * time.Millisecond},
+	line := sdp.Line{Media: sdp.Media{Kind: sdp.Audio, Direction: w.Direction, Formats: formats, PTime: p.cfg.PTime},
 		Transport: sdp.Transport{Addr: p.cfg.Public, Port: p.port, Protocol: protocol, Secrecy: secrecy}}
 	if len(d.Lines) > 0 { // RFC 3264 §8: the lines of a dialog keep their places
 		d.Lines = append([]sdp.Line(nil), d.Lines...)

@@ -18,8 +18,9 @@ import (
 
 // Config is the routing part of the configuration file.
 type Config struct {
-	Emergency Emergency `yaml:"emergency" doc:"Numbers that are matched before every route."`
-	Routes    []Route   `yaml:"routes" doc:"What may reach whom: the first route whose condition holds is taken."`
+	Emergency Emergency        `yaml:"emergency" doc:"Numbers that are matched before every route."`
+	Classes   map[string]Class `yaml:"classes" doc:"Destinations that cost money: whoever calls there by a trunk, or has a call transferred there, must be named, and there are limits." example:"abroad"`
+	Routes    []Route          `yaml:"routes" doc:"What may reach whom: the first route whose condition holds is taken."`
 }
 
 // Emergency names the numbers that no rule may stand before.
@@ -35,6 +36,7 @@ type Route struct {
 	To      []string      `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), room:NAME, room (the one whose name was dialled), refuse:CODE." example:"[visit]"`
 	Codecs  []string      `yaml:"codecs" doc:"Encodings in order of preference, on both legs. PCMU or PCMA first leaves a telephone's sound untouched; opus first is best over bad networks. Empty: each side's own order." example:"[opus]"`
 	Ring    time.Duration `yaml:"ring" doc:"How long each target rings. Left out: visits.ring where a visit is a target, else 60s." default:"60s"`
+	AtOnce  bool          `yaml:"at_once" doc:"A caller that asks to be answered at once (answer-after=0, as nurse calls do) is: a telephone is asked to, and a patient's page joins by itself if the microphone was allowed. Others, and all where this is false, ring." default:"false"`
 	Longest time.Duration `yaml:"longest" doc:"After this a call is ended." default:"4h"`
 }
 
@@ -116,6 +118,7 @@ type Decision struct {
 	Status  int           `json:"status,omitempty"`
 	Reason  string        `json:"reason,omitempty"`
 	Ring    time.Duration `json:"-"`
+	AtOnce  bool          `json:"-"`
 	Longest time.Duration `json:"-"`
 	Trace   []Step        `json:"trace"`
 }
@@ -123,6 +126,7 @@ type Decision struct {
 // Policy is a compiled configuration. It is safe for use by many goroutines.
 type Policy struct {
 	emergency []string
+	classes   []Limit
 	routes    []rule
 }
 
@@ -163,6 +167,7 @@ func Compile(c Config, known Names) (*Policy, error) {
 	fault := func(what, instead string, path ...any) {
 		faults = append(faults, &Fault{Path: path, What: what, Instead: instead})
 	}
+	p.classes = compileClasses(c.Classes, known.Trunks, fault)
 	names := map[string]bool{}
 	for i, r := range c.Routes {
 		if r.Name == "" {
@@ -269,7 +274,7 @@ func (p *Policy) Decide(q Query) Decision {
 		if !matched {
 			continue
 		}
-		d.Route, d.Ring, d.Longest = r.Name, r.Ring, r.Longest
+		d.Route, d.Ring, d.Longest, d.AtOnce = r.Name, r.Ring, r.Longest, r.Route.AtOnce
 		if len(r.targets) == 0 {
 			d.Kind, d.Status, d.Reason = Refused, r.refuse, "refused by route "+r.Name
 			return d

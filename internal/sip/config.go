@@ -61,10 +61,24 @@ type Trunk struct {
 	MaxCalls       int           `yaml:"max_calls" doc:"Calls at once, both ways together; one more gets 503 with Retry-After, or goes the next way. Emergency numbers always have a place. 0: no limit." default:"0"`
 	CallsPerSecond float64       `yaml:"calls_per_second" doc:"The same for new calls in a second." default:"0"`
 	Trusted        bool          `yaml:"trusted" doc:"It belongs to the hospital's own domain: who calls is taken from its P-Asserted-Identity and told to it in one (RFC 3325), with Diversion and History-Info. Others are told nothing, and believed only in From." default:"false"`
+	Headers        []string      `yaml:"headers" doc:"Headers of the other telephone's INVITE that it is told, X-Visit or User-to-User, say. No other is passed on, but who calls (trusted)." example:"[User-to-User]"`
+	Hold           string        `yaml:"hold" doc:"How it is told that the other end holds: sendonly, inactive, or zero, the address 0.0.0.0, for PBXs of the last century." default:"sendonly"`
+	Refer          string        `yaml:"refer" doc:"What becomes of its REFERs: consume, the call is taken to whom they name; pass, the far telephone is asked to call them, where it is one; refuse." default:"consume"`
+	Reliable       string        `yaml:"reliable" doc:"Reliable provisional responses (100rel) to our calls: supported, required, or off, for a PBX that stumbles over it." default:"supported"`
+	EventPayload   int           `yaml:"event_payload" doc:"The payload type of telephone-events that we offer; its own is answered." default:"101"`
+	PTime          time.Duration `yaml:"ptime" doc:"The length of a packet that we offer: 10ms to 60ms. What it offers is answered." default:"20ms"`
 	EarlyMedia     bool          `yaml:"early_media" doc:"Sound that comes before the answer, announcements say, is passed on: to it in 183, and from it. false: it hears 180 and rings itself, and so does the far end." default:"true"`
 	SRTP           media.SRTP    `yaml:"srtp" doc:"Whether its sound is kept secret: off; optional, keys are offered under the plain profile and taken where they come (RFC 8643); required, a call without is refused." default:"off"`
 	SRTPKeys       media.Keys    `yaml:"srtp_keys" doc:"How keys are offered to it: sdes, in the description, which TLS should carry, or dtls, by a handshake in the media. From it both are taken." default:"sdes"`
 	SRTPSuites     []string      `yaml:"srtp_suites" doc:"The encryptions of sdes, in order: AEAD_AES_128_GCM, AES_CM_128_HMAC_SHA1_80, AES_CM_128_HMAC_SHA1_32, AEAD_AES_256_GCM, AES_256_CM_HMAC_SHA1_80, AES_256_CM_HMAC_SHA1_32. Empty: the first three are offered, and all are taken."`
+}
+
+// supports is what a trunk is told that we have (RFC 3261 §20.37).
+func (t Trunk) supports() string {
+	if t.Reliable == "off" {
+		return strings.ReplaceAll(supported, "100rel, ", "")
+	}
+	return supported
 }
 
 // Listener is one socket to open.
@@ -143,6 +157,25 @@ func (t Trunk) check() (faults [][3]string) {
 		if !slices.Contains(algorithms, a) {
 			faults = append(faults, [3]string{"digest", fmt.Sprintf("%q is no algorithm that we ask for", a), "write SHA-256, MD5 or both"})
 		}
+	}
+	for _, h := range t.Headers {
+		if slices.Contains(structural, strings.ToLower(h)) || strings.Trim(h, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" || h == "" {
+			faults = append(faults, [3]string{"headers", fmt.Sprintf("%q is no header that can be passed on", h), "name one that belongs to no dialog: User-to-User, X-..."})
+		}
+	}
+	for _, s := range []struct {
+		field, value string
+		may          []string
+	}{{"hold", t.Hold, []string{"sendonly", "inactive", "zero"}}, {"refer", t.Refer, []string{"consume", "pass", "refuse"}}, {"reliable", t.Reliable, []string{"supported", "required", "off"}}} {
+		if s.value != "" && !slices.Contains(s.may, s.value) {
+			faults = append(faults, [3]string{s.field, fmt.Sprintf("%q is nothing that it can be", s.value), "write " + strings.Join(s.may, ", ")})
+		}
+	}
+	if t.EventPayload != 0 && (t.EventPayload < 96 || t.EventPayload > 127) {
+		faults = append(faults, [3]string{"event_payload", fmt.Sprintf("%d is no dynamic payload type", t.EventPayload), "write a number from 96 to 127"})
+	}
+	if t.PTime != 0 && (t.PTime < 10*time.Millisecond || t.PTime > 60*time.Millisecond || t.PTime%(10*time.Millisecond) != 0) {
+		faults = append(faults, [3]string{"ptime", fmt.Sprintf("%v is no length of a packet", t.PTime), "write 10ms, 20ms, 30ms, 40ms, 50ms or 60ms"})
 	}
 	switch t.DTMF {
 	case "", "rfc4733", "info", "inband", "auto":

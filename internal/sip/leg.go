@@ -89,6 +89,7 @@ type Leg struct {
 	way       way
 	digits    []call.Info   // key presses that wait for the one going out
 	pressing  bool          // somebody presses them
+	referrer  *Leg          // whose REFER was passed on to the peer; nil: nobody's
 	notified  chan struct{} // closed when a referrer has heard what became of its last wish; nil: it had none
 }
 

@@ -33,6 +33,16 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		s.reply(req, tx, status, why)
 		return
 	}
+	switch l.t.Refer {
+	case "refuse":
+		s.reply(req, tx, 603, "Decline")
+		return
+	case "pass":
+		if far, ok := s.o.Far(l).(*Leg); ok {
+			far.refer(l, req, tx)
+			return
+		}
+	}
 	target := l.t.target(to)
 	if l.t.room { // it may go where it may call
 		target = policy.Target{Name: "room", Number: to}

@@ -44,7 +44,7 @@ func (s *Server) onRegister(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		return
 	}
 	if !s.rooms() {
-		s.onOther(req, tx)
+		s.known(s.onOther)(req, tx)
 		return
 	}
 	// Who is not known is asked all the same, and proves nothing: nobody learns

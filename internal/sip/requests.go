@@ -128,7 +128,7 @@ func (s *Server) onInvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	}
 	switch {
 	case old == nil:
-		s.o.Handle(l, call.Facts{SessionID: sessionID(req), Hops: hops, Identity: l.identity})
+		s.o.Handle(l, call.Facts{SessionID: sessionID(req), Hops: hops, Identity: l.identity, AtOnce: answerAtOnce(req), Headers: others(req)})
 	case s.o.Replace == nil || !s.o.Replace(l, old):
 		l.Hangup(call.Cause{Status: 481, Q850: 101, Text: "the call is over"})
 	}

@@ -26,7 +26,7 @@ import (
 )
 
 // allow is what we answer other than with 405 (RFC 3261 §20.5).
-const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER, UPDATE, PRACK"
+const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER, UPDATE, PRACK, NOTIFY"
 
 // supported is what a peer may require of us (RFC 3261 §20.37).
 const supported = "timer, 100rel, replaces"
@@ -168,7 +168,7 @@ func NewServer(o Options) (*Server, error) {
 	}
 	for method, handle := range map[sipmsg.RequestMethod]sipgo.RequestHandler{
 		sipmsg.INVITE: s.onInvite, sipmsg.ACK: s.onAck, sipmsg.BYE: s.onBye, sipmsg.CANCEL: s.onCancel, sipmsg.INFO: s.onInfo,
-		sipmsg.REFER: s.onRefer, sipmsg.UPDATE: s.onUpdate, sipmsg.PRACK: s.onPrack, sipmsg.OPTIONS: s.onOptions,
+		sipmsg.REFER: s.onRefer, sipmsg.UPDATE: s.onUpdate, sipmsg.PRACK: s.onPrack, sipmsg.OPTIONS: s.onOptions, sipmsg.NOTIFY: s.onNotify,
 	} {
 		s.srv.OnRequest(method, s.known(handle))
 	}

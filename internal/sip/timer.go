@@ -57,7 +57,7 @@ func (l *Leg) askTimer(req *sipmsg.Request) {
 			refresher = ";refresher=uac"
 		}
 	}
-	req.AppendHeader(header("Supported", supported))
+	req.AppendHeader(header("Supported", l.t.supports()))
 	if expires > 0 {
 		expires = max(expires, l.least)
 		req.AppendHeader(header("Session-Expires", itoa(int(expires/time.Second))+refresher))

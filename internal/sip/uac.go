@@ -47,7 +47,10 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 		return nil, err
 	}
 	l := s.newLeg(hop, false, ep)
-	l.peer = to.String()
+	l.peer = t.name
+	if !t.room {
+		l.peer += "/" + to.Number
+	}
 	l.network = hop.net
 	l.callID = randomHex(16)
 	l.localTag = randomHex(8)
@@ -76,6 +79,13 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	req.AppendHeader(header("Session-ID", l.session+";remote="+nilID))
 	req.AppendHeader(header("Content-Type", "application/sdp"))
 	req.SetBody(body)
+	if facts.AtOnce {
+		atOnce(req, host(local.Addr()))
+	}
+	t.pass(req, facts.Headers)
+	if t.Reliable == "required" {
+		req.AppendHeader(header("Require", "100rel"))
+	}
 	l.askTimer(req)
 	if to.Replaces != "" {
 		req.AppendHeader(header("Replaces", to.Replaces))

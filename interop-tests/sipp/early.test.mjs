@@ -13,7 +13,9 @@ before(async () => {
   makeHospital();
   gateway = await new Gateway(config({ routes: `  - {name: untouched, when: 'call.to.user == "3001"', to: [trunk:lab], codecs: [PCMU]}
   - {name: recoded, when: 'call.to.user == "3002"', to: [trunk:lab], codecs: [opus]}
-  - {name: the next one, when: 'call.to.user == "3003"', to: [trunk:lab/1, trunk:lab/2], codecs: [PCMU]}` })).start();
+  - {name: the next one, when: 'call.to.user == "3003"', to: [trunk:lab/1, trunk:lab/2], codecs: [PCMU]}
+  - {name: nurses, when: 'call.from.user == "nurse"', to: [visit], at_once: true}
+  - {name: telephones, when: 'call.to.user.matches("^7")', to: [visit]}` })).start();
   browser = await launch();
 });
 
@@ -72,4 +74,24 @@ test('an announcement that ends in a refusal gives way to the next target', asyn
   await heard(t, 'of the second target', patient);
   await patient.page.click('#hangup');
   pbx.answer(await pbx.hears('', /^BYE /), 200);
+});
+
+test('a nurse call is answered at once by a page whose patient allowed the microphone; others ring', async (t) => {
+  const inv = await gateway.invite('sip:1000@hospital');
+  const patient = await Patient.open(t, browser, inv.url);
+  await patient.reach('lobby');
+  const asks = ['Call-Info: <sip:127.0.0.1>;answer-after=0'];
+  const nurse = await Raw.open(t, 15098, { name: 'nurse' });
+  const call = { id: 'nurse', tag: 'n', to: inv.dial_code };
+  await nurse.call(call, asks);
+  await patient.reach('connected');
+  await nurse.bye(call);
+  await patient.reach('ended');
+  const other = await Raw.open(t, 15097);
+  const ringing = { id: 'other', tag: 'o', to: inv.dial_code };
+  other.request('INVITE', ringing, { headers: asks, body: 'v=0\r\nm=audio 40000 RTP/AVP 0\r\n' });
+  await other.hears('other', /^SIP\/2\.0 180/);
+  await patient.page.waitForSelector('#decline:visible');
+  await sleep(500);
+  assert.equal((await gateway.calls())[0].state, 'ringing');
 });

@@ -4,7 +4,7 @@ import { Caller, Callee, pcma } from '../lib/scenario.mjs';
 
 const timer = (seconds, refresher) => [`Session-Expires: ${seconds}${refresher ? `;refresher=${refresher}` : ''}`, 'Supported: timer'];
 const vouched = ['P-Asserted-Identity: "Dr Sousa" <sip:4711@pbx.example>, <tel:+351210000000>', 'Diversion: <sip:4700@pbx.example>;reason=no-answer', 'History-Info: <sip:4700@pbx.example>;index=1'];
-const holds = () => new Caller().calls().waits(200).says('INVITE', { sdp: pcma(2, 'a=sendonly') }).hears(200, 'a=recvonly').says('ACK');
+const holds = (number) => (number ? named(number) : new Caller()).calls().waits(200).says('INVITE', { sdp: pcma(2, 'a=sendonly') }).hears(200, 'a=recvonly').says('ACK');
 const reliable = (n) => ['Require: 100rel', `RSeq: ${n}`];
 const accepts = (...methods) => `Allow: INVITE, ACK, CANCEL, BYE${methods.map((m) => `, ${m}`).join('')}`;
 const named = (number, caller = new Caller()) => Object.assign(caller, { number });
@@ -247,6 +247,62 @@ export const matrix = [
   {
     rfc: 'RFC 5763 §5', what: 'a fingerprint of a hash that means nothing any more is not taken',
     at: '10.77.0.6', caller: () => new Caller().says('INVITE', { sdp: under('UDP/TLS/RTP/SAVPF', 'a=fingerprint:sha-1 ' + Array(20).fill('AB').join(':'), 'a=setup:actpass') }).hears(488).says('ACK'),
+  },
+  // ---- what a trunk can be set to ----
+  {
+    rfc: 'RFC 3261 §16.6', what: 'headers that a trunk may hear are passed on to it, others are not',
+    calleeAt: '10.77.0.7', caller: () => named('3003').calls({ headers: ['X-Visit: 4711', 'User-to-User: 56697369740a;encoding=hex', 'X-Ward: secret'] }).waits(300).hangsUp(),
+    callee: () => new Callee().isCalled('X-Visit: 4711', 'User-to-User: 56697369740a;encoding=hex', { not: 'secret' }).takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 3262 §4', what: '100rel is not offered where the trunk is set so',
+    calleeAt: '10.77.0.7', caller: () => named('3003').calls().waits(300).hangsUp(), callee: () => new Callee().isCalled({ not: '100rel' }).takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 3262 §4', what: '100rel is demanded where the trunk is set so',
+    calleeAt: '10.77.0.8', caller: () => named('3004').calls().waits(300).hangsUp(), callee: () => new Callee().isCalled('Require: 100rel').takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 4733 §2.4.1, RFC 8866 §6.4', what: 'the payload type of telephone-events and the length of a packet are offered as the trunk is set',
+    calleeAt: '10.77.0.7', caller: () => named('3003').calls().waits(300).hangsUp(),
+    callee: () => new Callee().isCalled('a=rtpmap:96 telephone-event/8000', 'a=ptime:40').takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 3264 §8.4, RFC 2543 §B.5', what: 'a hold is told by the address 0.0.0.0 where the trunk is set so, and taken back',
+    calleeAt: '10.77.0.7', caller: () => holds('3003').waits(300).says('INVITE', { sdp: pcma(3) }).hears(200).says('ACK').waits(500).hangsUp(),
+    callee: () => new Callee().isCalled().takes().isAsked('INVITE', 'c=IN IP4 0.0.0.0').answers(200, { sdp: pcma(2, 'a=recvonly') }).isAsked('ACK')
+      .isAsked('INVITE', 'c=IN IP4 10.77.0.1', 'a=sendrecv').answers(200, { sdp: pcma(3) }).isAsked('ACK').isHungUp(),
+  },
+  {
+    rfc: 'RFC 3264 §8.4', what: 'a hold is told by inactive where the trunk is set so',
+    calleeAt: '10.77.0.8', caller: () => holds('3004').waits(500).hangsUp(),
+    callee: () => new Callee().isCalled().takes().isAsked('INVITE', 'a=inactive').answers(200, { sdp: pcma(2, 'a=inactive') }).isAsked('ACK').isHungUp(),
+  },
+  {
+    rfc: 'RFC 3515 §2.4.4', what: 'a REFER is passed on where the trunk is set so, and what becomes of it is told back',
+    at: '10.77.0.7', calleeAt: '10.77.0.4', caller: () => named('3006').calls().waits(200).says('REFER', { headers: ['Refer-To: <sip:4000@pbx.example>'] }).hears(202)
+      .isAsked('NOTIFY', 'Event: refer', 'Subscription-State: terminated', 'SIP/2.0 200 OK').answers(200).hangsUp(),
+    callee: () => new Callee().isCalled().takes().isAsked('REFER', 'Refer-To: <sip:4000@10.77.0.4', 'Referred-By: ').answers(202)
+      .says('NOTIFY', { headers: ['Event: refer;id=9', 'Subscription-State: terminated;reason=noresource'], body: 'SIP/2.0 200 OK', type: 'message/sipfrag' }).hears(200).isHungUp(),
+  },
+  {
+    rfc: 'RFC 3515 §2.4.2', what: 'a REFER is refused where the trunk is set so, and the call lives on',
+    at: '10.77.0.8', calleeAt: '10.77.0.4', caller: () => named('3006').calls().waits(200).says('REFER', { headers: ['Refer-To: <sip:4000@pbx.example>'] }).hears(603).says('UPDATE').hears(200).hangsUp(),
+    callee: () => new Callee().isCalled().takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 6665 §8.1.1', what: 'a NOTIFY of nothing that was asked for is refused with 489',
+    caller: () => new Caller().calls().says('NOTIFY', { headers: ['Event: message-summary', 'Subscription-State: active'] }).hears(489).hangsUp(),
+  },
+  {
+    rfc: 'RFC 5373, RFC 3261 §20.9', what: 'who asks to be answered at once is, where the route lets it',
+    calleeAt: '10.77.0.4', caller: () => named('3005').calls({ headers: ['Call-Info: <sip:10.77.0.2>; answer-after=0'] }).waits(300).hangsUp(),
+    callee: () => new Callee().isCalled('Call-Info: .*;answer-after=0', 'Alert-Info: .*info=alert-autoanswer', 'Answer-Mode: Auto').takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 5373, RFC 3261 §20.9', what: 'who does not ask, or may not, rings like any other',
+    calleeAt: '10.77.0.3', caller: () => named('3000').calls({ headers: ['Alert-Info: <http://10.77.0.2>;info=alert-autoanswer;delay=0'] }).waits(300).hangsUp(),
+    callee: () => new Callee().isCalled({ not: 'answer-after' }, { not: 'Answer-Mode' }).takes().isHungUp(),
   },
   // ---- requests ----
   {

@@ -222,6 +222,9 @@ async function candidate(c) {
   if (c) await pc.addIceCandidate({ candidate: c, sdpMLineIndex: 0 }).catch(() => {});
 }
 
+/** Whoever calls asks to be answered without a ring. */
+let atOnce = false;
+
 async function join() {
   notice('');
   $('digits').textContent = '';
@@ -267,6 +270,7 @@ async function take(m) {
       break;
     case 'incoming':
       peer = m.peer ?? '';
+      atOnce = m.at_once ?? false;
       early = [];
       break;
     case 'offer':
@@ -275,6 +279,7 @@ async function take(m) {
       status('incoming');
       joinable();
       $('join').focus();
+      if (atOnce && !$('join').disabled) await join();
       break;
     case 'answer':
       sounding = true;
