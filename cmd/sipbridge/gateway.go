@@ -117,7 +117,7 @@ func (g *gateway) open() (err error) {
 		return err
 	}
 	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Site: cfg.Site, Trunks: cfg.Trunks, Rooms: cfg.Rooms, Interfaces: interfaces, Bindings: bindings{g.bus, log},
-		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Replace: g.b2bua.Replace, Far: g.b2bua.Far, Urgent: g.urgent, Ledger: ledger{g.bus, log}, Certificate: certificate, Log: log}); err != nil {
+		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Replace: g.b2bua.Replace, Far: g.b2bua.Far, Urgent: g.urgent, Ledger: ledger{g.bus}, Certificate: certificate, Log: log}); err != nil {
 		return err
 	}
 	g.opened(func() { g.sip.Close() })

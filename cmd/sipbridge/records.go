@@ -18,10 +18,7 @@ import (
 )
 
 // ledger keeps the dialogs that stand in the bus's store.
-type ledger struct {
-	bus *bus.Bus
-	log *slog.Logger
-}
+type ledger struct{ bus *bus.Bus }
 
 func dialogKey(callID, localTag string) string {
 	sum := sha256.Sum256([]byte(callID + "\x00" + localTag))
@@ -29,19 +26,11 @@ func dialogKey(callID, localTag string) string {
 }
 
 func (l ledger) Open(d sip.DialogState) {
-	l.bus.Later(func() {
-		if err := l.bus.Dialogs().Put(dialogKey(d.CallID, d.LocalTag), d); err != nil {
-			l.log.Error("dialog not kept: after a crash its far end would not be told", "error", err)
-		}
-	})
+	l.bus.Keep(l.bus.Dialogs(), dialogKey(d.CallID, d.LocalTag), d)
 }
 
 func (l ledger) Close(callID, localTag string) {
-	l.bus.Later(func() {
-		if err := l.bus.Dialogs().Delete(dialogKey(callID, localTag)); err != nil {
-			l.log.Error("dialog not struck", "error", err)
-		}
-	})
+	l.bus.Strike(l.bus.Dialogs(), dialogKey(callID, localTag))
 }
 
 // bindings keep where rooms are in the bus's store.
@@ -51,18 +40,11 @@ type bindings struct {
 }
 
 func (b bindings) Save(room string, all []sip.Binding) {
-	all = slices.Clone(all)
-	b.bus.Later(func() {
-		var err error
-		if len(all) == 0 {
-			err = b.bus.Bindings().Delete(room)
-		} else {
-			err = b.bus.Bindings().Put(room, all)
-		}
-		if err != nil {
-			b.log.Error("registration not kept: after a restart the room is unknown until it registers again", "room", room, "error", err)
-		}
-	})
+	if len(all) == 0 {
+		b.bus.Strike(b.bus.Bindings(), room)
+		return
+	}
+	b.bus.Keep(b.bus.Bindings(), room, slices.Clone(all))
 }
 
 func (b bindings) Load() map[string][]sip.Binding {
@@ -84,13 +66,7 @@ func (b bindings) Load() map[string][]sip.Binding {
 }
 
 // openCall leaves word of a call, so that it has its record should we die in it.
-func (g *gateway) openCall(r audit.Record) {
-	g.bus.Later(func() {
-		if err := g.bus.Calls().Put(r.ID, r); err != nil {
-			g.log.Error("call not kept", "call", r.ID, "error", err)
-		}
-	})
-}
+func (g *gateway) openCall(r audit.Record) { g.bus.Keep(g.bus.Calls(), r.ID, r) }
 
 // record writes a call's one record and strikes the word left of it.
 func (g *gateway) record(r audit.Record) {
@@ -105,9 +81,7 @@ func (g *gateway) write(r audit.Record) {
 	if err := g.bus.Record(r.ID, r); err != nil {
 		g.log.Error("call record not published", "call", r.ID, "error", err)
 	}
-	if err := g.bus.Calls().Delete(r.ID); err != nil {
-		g.log.Error("call not struck", "call", r.ID, "error", err)
-	}
+	g.bus.Strike(g.bus.Calls(), r.ID)
 }
 
 // recover ends what a gateway before this one left behind: a BYE for each

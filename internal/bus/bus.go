@@ -19,12 +19,13 @@ import (
 
 // Bus is a connection to the bus with its buckets.
 type Bus struct {
-	srv  *server.Server
-	nc   *nats.Conn
-	js   jetstream.JetStream
-	log  *slog.Logger
-	wg   sync.WaitGroup
-	todo chan func()
+	srv    *server.Server
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	log    *slog.Logger
+	wg     sync.WaitGroup
+	todo   chan func()
+	behind *behind
 
 	visits, dialogs, calls, bindings jetstream.KeyValue
 }
@@ -42,6 +43,10 @@ const (
 // opTimeout bounds one operation on the embedded store.
 const opTimeout = 5 * time.Second
 
+// syncEvery is how much of the store a power failure may take. What a crash of ours
+// takes is nothing that was written: the system has it.
+const syncEvery = 200 * time.Millisecond
+
 // markerTTL is how long the store remembers that a key was removed.
 const markerTTL = 10 * time.Second
 
@@ -54,7 +59,7 @@ const backlog = 4096
 
 // Open starts the embedded bus with its store in dir.
 func Open(dir string, log *slog.Logger) (*Bus, error) {
-	srv, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir, SyncAlways: true,
+	srv, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir, SyncInterval: syncEvery,
 		MaxPayload: 1 << 20})
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
@@ -74,6 +79,9 @@ func Open(dir string, log *slog.Logger) (*Bus, error) {
 		b.shut()
 		return nil, err
 	}
+	b.behind = newBehind(Store.Put, Store.Delete, func(key string, err error) {
+		b.log.Error("not kept: after a crash nobody would know of it", "key", key, "error", err)
+	})
 	b.wg.Go(func() {
 		for f := range b.todo {
 			f()
@@ -106,6 +114,7 @@ func (b *Bus) buckets() error {
 func (b *Bus) Close() {
 	close(b.todo)
 	b.wg.Wait()
+	b.behind.close()
 	b.shut()
 }
 
@@ -266,6 +275,13 @@ func (s Store) Keys() ([]string, error) {
 	}
 	return out, nil
 }
+
+// Keep writes a document soon, and Strike removes one: for what no call waits for.
+// Of several wishes for one document the last is met.
+func (b *Bus) Keep(in Store, key string, doc any) { b.behind.want(in, key, doc) }
+
+// Strike is Keep's end.
+func (b *Bus) Strike(in Store, key string) { b.behind.want(in, key, nil) }
 
 // Later runs f on the bus's own goroutine, in order: for writes that no call
 // waits for. It waits only when thousands are behind.

@@ -274,7 +274,7 @@ func (p *Policy) Decide(q Query) Decision {
 		if !matched {
 			continue
 		}
-		d.Route, d.Ring, d.Longest, d.AtOnce = r.Name, r.Ring, r.Longest, r.Route.AtOnce
+		d.Route, d.Ring, d.Longest, d.AtOnce = r.Name, r.Ring, r.Longest, r.AtOnce
 		if len(r.targets) == 0 {
 			d.Kind, d.Status, d.Reason = Refused, r.refuse, "refused by route "+r.Name
 			return d

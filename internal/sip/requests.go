@@ -35,11 +35,6 @@ func (s *Server) valid(req *sipmsg.Request, tx sipmsg.ServerTransaction) bool {
 		s.reply(req, tx, 400, "CSeq Method Mismatch")
 		return false
 	}
-	if _, ok := req.From().Params.Get("tag"); !ok {
-		s.malformed.Add(1)
-		s.reply(req, tx, 400, "Missing From Tag")
-		return false
-	}
 	if req.Recipient.Scheme != "sip" && req.Recipient.Scheme != "sips" {
 		s.reply(req, tx, 416, "Unsupported URI Scheme")
 		return false

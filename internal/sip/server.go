@@ -87,6 +87,7 @@ type Server struct {
 	srv    *sipgo.Server
 	trunks map[string]*trunk // rooms, too
 	names  names
+	parser *sipmsg.Parser
 	nonces *nonces
 	guard  *guard
 	guests guests
@@ -137,7 +138,7 @@ type sock struct {
 
 // NewServer opens the listeners and begins to serve.
 func NewServer(o Options) (*Server, error) {
-	s := &Server{o: o, trunks: map[string]*trunk{}, legs: map[string]*Leg{}, names: names{o.Config.Nameserver},
+	s := &Server{o: o, trunks: map[string]*trunk{}, legs: map[string]*Leg{}, names: names{o.Config.Nameserver}, parser: sipmsg.NewParser(),
 		nonces: newNonces(), guard: newGuard(), guests: guests{at: map[netip.AddrPort]guest{}}, closing: make(chan struct{}), since: time.Now()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	globals.Do(func() {
@@ -249,7 +250,7 @@ func (s *Server) listen(l string) error {
 		k.tcp, err = net.Listen("tcp"+family, li.Addr.String())
 		if err == nil {
 			k.Addr = netip.AddrPortFrom(li.Addr.Addr(), uint16(k.tcp.Addr().(*net.TCPAddr).Port))
-			s.wg.Go(func() { s.served(s.srv.ServeTCP(door{k.tcp, s})) })
+			s.wg.Go(func() { s.served(s.srv.ServeTCP(framer{door{k.tcp, s}, s})) })
 		}
 	case "tls":
 		if s.o.Certificate == nil {
@@ -258,7 +259,7 @@ func (s *Server) listen(l string) error {
 		k.tcp, err = net.Listen("tcp"+family, li.Addr.String())
 		if err == nil {
 			k.Addr = netip.AddrPortFrom(li.Addr.Addr(), uint16(k.tcp.Addr().(*net.TCPAddr).Port))
-			s.wg.Go(func() { s.served(s.srv.ServeTLS(tls.NewListener(door{k.tcp, s}, s.asServer()))) })
+			s.wg.Go(func() { s.served(s.srv.ServeTLS(framer{tls.NewListener(door{k.tcp, s}, s.asServer()), s})) })
 		}
 	}
 	if err != nil {
@@ -276,34 +277,66 @@ func (s *Server) served(err error) {
 }
 
 // filter drops what comes from no trunk and no room before a byte of it is
-// parsed: a scanner gets no answer, unless it is to get one.
+// parsed: a scanner gets no answer, unless it is to get one. What cannot be read is
+// answered; over a stream the connection has seen to that.
 func (s *Server) filter(p sipmsg.TransportReadProps, data []byte) ([]byte, error) {
 	from, _ := netip.ParseAddrPort(p.RemoteAddr.String()) // nowhere, if it cannot be read: a stranger
-	if s.match(from.Addr()) != nil {
+	if p.Transport != "UDP" {
+		if _, guest := s.guests.find(from); guest || s.match(from.Addr()) != nil || s.o.Config.tells() {
+			return data, nil
+		}
+		return nil, nil
+	}
+	if !s.heard(from, false, data) {
+		return nil, nil
+	}
+	data, wrong := s.inspect(data)
+	if wrong.status == 0 {
 		return data, nil
+	}
+	s.malformed.Add(1)
+	if b := complain(data, wrong); b != nil {
+		s.throw(p.LocalAddr, from, b)
+	}
+	return nil, nil
+}
+
+// heard reports whether a source is listened to, before its message is parsed.
+func (s *Server) heard(from netip.AddrPort, stream bool, data []byte) bool {
+	if s.match(from.Addr()) != nil {
+		return true
 	}
 	g, known := s.guests.find(from)
 	if known && g.room != nil {
-		return data, nil
+		return true
 	}
 	if s.rooms() {
 		switch reason := s.guard.asks(from.Addr()); {
 		case reason != "":
 			s.refused.add(reason)
-			return nil, nil
+			return false
 		case known || s.looks(data):
-			if p.Transport != "UDP" {
+			if stream {
 				s.guests.admit(from, nil, time.Now().Add(64*timeT1)) // what follows on the connection belongs to it
 			}
-			return data, nil
+			return true
 		}
 	}
 	s.strangers.Add(1)
 	s.refused.add("stranger")
-	if !s.o.Config.tells() {
-		return nil, nil
+	return s.o.Config.tells()
+}
+
+// throw sends a response past all transactions, to where its request came from.
+func (s *Server) throw(local net.Addr, to netip.AddrPort, b []byte) {
+	for _, k := range s.socks {
+		if k.udp != nil && k.udp.LocalAddr().String() == local.String() {
+			if _, err := k.udp.WriteToUDPAddrPort(b, to); err != nil {
+				s.o.Log.Debug("complaint not sent", "error", err)
+			}
+			return
+		}
 	}
-	return data, nil
 }
 
 // match finds the trunk a source belongs to: the longest prefix wins.

@@ -304,6 +304,20 @@ export const matrix = [
     calleeAt: '10.77.0.3', caller: () => named('3000').calls({ headers: ['Alert-Info: <http://10.77.0.2>;info=alert-autoanswer;delay=0'] }).waits(300).hangsUp(),
     callee: () => new Callee().isCalled({ not: 'answer-after' }, { not: 'Answer-Mode' }).takes().isHungUp(),
   },
+  {
+    rfc: 'RFC 3261 §21.4.4', what: 'a destination that costs money is called by who may',
+    calleeAt: '10.77.0.3', caller: () => named('9001').calls().waits(300).hangsUp(), callee: () => new Callee().isCalled().takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 3261 §21.4.4', what: 'who may not call a destination that costs money is refused with 403',
+    at: '10.77.0.4', caller: () => named('9001').says('INVITE', { sdp: pcma() }).hears(403).says('ACK'),
+  },
+  {
+    rfc: 'RFC 3515 §2.4.4', what: 'a transfer to a destination that costs money is refused, and the two talk on',
+    at: '10.77.0.4', calleeAt: '10.77.0.3', caller: () => named('3000').calls().waits(200).says('REFER', { headers: ['Refer-To: <sip:9001@pbx.example>'] }).hears(202)
+      .isAsked('NOTIFY', 'SIP/2.0 100').answers(200).isAsked('NOTIFY', 'SIP/2.0 403').answers(200).waits(300).says('UPDATE').hears(200).hangsUp(),
+    callee: () => new Callee().isCalled().takes().isHungUp(),
+  },
   // ---- requests ----
   {
     rfc: 'RFC 3261 §11.2', what: 'OPTIONS tells what we take',

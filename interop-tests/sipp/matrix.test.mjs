@@ -17,6 +17,7 @@ const routes = `  - {name: to patients, when: 'call.to.user.matches("^7[0-9]{6}$
   - {name: to the wary, when: 'call.to.user == "3002"', to: [trunk:wary]}
   - {name: to the old, when: 'call.to.user == "3003"', to: [trunk:old]}
   - {name: to the new, when: 'call.to.user == "3004"', to: [trunk:new]}
+  - {name: costly, when: 'call.to.user.startsWith("900")', to: [trunk:desk]}
   - {name: nurse call, when: 'call.to.user == "3005"', to: [trunk:ward], at_once: true}
   - {name: from the old and the new, when: 'call.to.user == "3006"', to: [trunk:ward]}
   - {name: to the ward, when: 'call.trunk == "pbx"', to: [trunk:ward]}`;
@@ -24,7 +25,9 @@ const trunks = `  desk: {address: "sip:10.77.0.3:5060", interface: pbx, options_
   safe: {address: "sip:10.77.0.5:5060", interface: pbx, options_every: 0s, srtp: required}
   wary: {address: "sip:10.77.0.6:5060", interface: pbx, options_every: 0s, srtp: optional}
   old: {address: "sip:10.77.0.7:5060", interface: pbx, options_every: 0s, hold: zero, reliable: "off", event_payload: 96, ptime: 40ms, headers: [X-Visit, User-to-User], refer: pass}
-  new: {address: "sip:10.77.0.8:5060", interface: pbx, options_every: 0s, hold: inactive, reliable: required, refer: refuse}`;
+  new: {address: "sip:10.77.0.8:5060", interface: pbx, options_every: 0s, hold: inactive, reliable: required, refer: refuse}
+classes:
+  costly: {numbers: "^900", from: [pbx]}`;
 
 let gateway, code;
 
