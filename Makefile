@@ -76,3 +76,4 @@ bench: test-tools build
 	@scripts/install rtpengine-daemon
 	go test -run '^$$' -bench . -benchmem ./internal/media ./internal/transcode ./internal/policy
 	node interop-tests/load/bench.mjs
+	node interop-tests/load/signalling.mjs

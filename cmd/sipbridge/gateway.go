@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -82,9 +81,7 @@ func (g *gateway) open() (err error) {
 		return err
 	}
 	if os.Getenv("GOGC") == "" {
-		// A call allocates while it is set up and next to nothing while it lasts: the
-		// memory that waits for the collector is better given to calls.
-		debug.SetGCPercent(25)
+		g.opened(collect())
 	}
 	loops, err := media.NewLoops()
 	if err != nil {

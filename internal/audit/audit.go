@@ -4,6 +4,7 @@ package audit
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -57,10 +58,16 @@ type Sink interface {
 	Write(Record) error
 }
 
+// forceAfter is how long a record may be the system's alone before it is forced to
+// the disk: a power failure may take it, a crash of ours may not.
+const forceAfter = 200 * time.Millisecond
+
 // Lines is a sink of one JSON document a line.
 type Lines struct {
-	mu sync.Mutex // guards f
-	f  *os.File
+	mu     sync.Mutex // guards all below
+	f      *os.File
+	force  *time.Timer // nil: all is on the disk
+	failed error       // what the last forcing came to
 }
 
 // OpenLines appends to a file, which only its owner may read.
@@ -72,7 +79,8 @@ func OpenLines(path string) (*Lines, error) {
 	return &Lines{f: f}, nil
 }
 
-// Write appends the record and waits for the disk.
+// Write appends the record. An error may be that of forcing an earlier one to the
+// disk.
 func (l *Lines) Write(r Record) error {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -83,8 +91,33 @@ func (l *Lines) Write(r Record) error {
 	if _, err := l.f.Write(append(b, '\n')); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	return l.f.Sync()
+	if l.force == nil {
+		l.force = time.AfterFunc(forceAfter, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.sync()
+		})
+	}
+	err, l.failed = l.failed, nil
+	return err
 }
 
-// Close closes the file.
-func (l *Lines) Close() error { return l.f.Close() }
+// sync forces what was written to the disk, unless that was done. It needs mu.
+func (l *Lines) sync() {
+	if l.force == nil {
+		return
+	}
+	l.force.Stop()
+	l.force = nil
+	if err := l.f.Sync(); err != nil {
+		l.failed = fmt.Errorf("audit: %w", err)
+	}
+}
+
+// Close forces what was written to the disk and closes the file.
+func (l *Lines) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sync()
+	return errors.Join(l.failed, l.f.Close())
+}

@@ -114,11 +114,12 @@ func (p *Path) build() {
 		case f.Same(p.da.Send):
 			st.kind, st.out = forward, p.da.Send
 		default:
-			coder, err := transcode.New(f, p.da.Send, p.da.PTime)
-			if err != nil {
+			st.kind, st.out = recode, p.da.Send
+			// What the peer may send and did not list first it mostly never does: its
+			// coders are made when it does.
+			if _, known := transcode.Find(f); !known || f.Same(p.sa.Send) && !p.equip(&st) {
 				continue
 			}
-			st.kind, st.out, st.player = recode, p.da.Send, newPlayer(coder, f.Clock)
 			paced = true
 		}
 		p.which[f.PT&127] = uint8(len(p.stages))
@@ -144,6 +145,16 @@ func (p *Path) build() {
 	p.line.begun, p.playing = false, nil
 	p.paced.Store(paced)
 	p.describe(strings.Join(append(names, "rewrite", p.dst.where()), " -> "))
+}
+
+// equip makes what a stage recodes with; false if it cannot be.
+func (p *Path) equip(st *stage) bool {
+	coder, err := transcode.New(st.in, st.out, p.da.PTime)
+	if err != nil {
+		return false
+	}
+	st.player = newPlayer(coder, st.in.Clock)
+	return true
 }
 
 func (p *Path) describe(s string) { p.text.Store(&s) }
@@ -217,6 +228,10 @@ func (p *Path) forward(st *stage, pkt *Packet) {
 // recode keeps a packet for the drum. It needs mu, but for the packet that made
 // the path paced.
 func (p *Path) recode(st *stage, pkt *Packet) {
+	if st.player == nil && !p.equip(st) {
+		st.kind = drop
+		return
+	}
 	if p.playing != st {
 		p.playing = st // another codec from now on
 		st.player.silent = true

@@ -232,7 +232,7 @@ func (p *Plain) protect() (protocol string, s sdp.Secrecy) {
 		if p.cfg.SRTP == SRTPRequired && len(p.desc.Lines) == 0 {
 			protocol = "UDP/TLS/RTP/SAVP"
 		}
-		return protocol, sdp.Secrecy{Fingerprint: p.cfg.Pool.own().print, Setup: "actpass", Mux: true}
+		return protocol, sdp.Secrecy{Fingerprint: p.cfg.Pool.own().print, Setup: "actpass", Mux: inForce == nil || inForce.mux}
 	}
 	if p.cfg.SRTP == SRTPRequired && len(p.desc.Lines) == 0 {
 		protocol = "RTP/SAVP"

@@ -49,7 +49,8 @@ type Agreed struct {
 	PTime     time.Duration // of what we send; 0: 20 ms
 	Secured   bool          // packets are SRTP, though the socket could carry plain RTP
 
-	kinds [128]kind // of Receive, by payload type
+	kinds []kind     // of Receive; the first is of no payload type
+	which [128]uint8 // which of kinds a payload type is
 }
 
 // kind is what the packet path asks of a payload type.
@@ -62,12 +63,14 @@ type kind struct {
 
 // settle puts what was negotiated into force.
 func (s *Stream) settle(a *Agreed) {
+	a.kinds = append(make([]kind, 0, len(a.Receive)+1), kind{})
 	for _, f := range a.Receive {
 		k := kind{clock: uint32(f.Clock), event: f.IsEvent()}
 		if s.tones != nil {
 			k.law, k.hush = law(f)
 		}
-		a.kinds[f.PT&127] = k
+		a.which[f.PT&127] = uint8(len(a.kinds))
+		a.kinds = append(a.kinds, k)
 	}
 	s.agreed.Store(a)
 }
@@ -174,7 +177,7 @@ func (s *Stream) receive(p *Packet) {
 	if a == nil {
 		return
 	}
-	k := a.kinds[p.PT&127]
+	k := a.kinds[a.which[p.PT&127]]
 	if k.clock == 0 {
 		s.in.unknown.Add(1)
 		return

@@ -191,6 +191,13 @@ type visitor struct {
 	s     *Server
 	from  netip.AddrPort
 	leave func()
+	limit time.Time // what whoever reads has set; zero: nothing
+}
+
+// SetReadDeadline implements net.Conn.
+func (v *visitor) SetReadDeadline(t time.Time) error {
+	v.limit = t
+	return nil
 }
 
 // Read gives up when nothing comes for too long.
@@ -199,7 +206,11 @@ func (v *visitor) Read(b []byte) (int, error) {
 	if g, ok := v.s.guests.find(v.from); ok && g.room != nil {
 		idle = idleRoom
 	}
-	if err := v.SetReadDeadline(time.Now().Add(idle)); err != nil {
+	until := time.Now().Add(idle)
+	if !v.limit.IsZero() && v.limit.Before(until) {
+		until = v.limit
+	}
+	if err := v.Conn.SetReadDeadline(until); err != nil {
 		return 0, err
 	}
 	return v.Conn.Read(b)

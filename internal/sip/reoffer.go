@@ -136,7 +136,7 @@ func (l *Leg) propose(want sdp.Session) int {
 	state := l.state()
 	state.CSeq = seq
 	ack.Store(vouched(l.s.inDialog(l.hop, sipmsg.ACK, state), req))
-	l.acknowledge(ack.Load().Clone())
+	l.s.acknowledge(ack.Load().Clone())
 	if answer, err := l.ep.SetAnswer(res.Body()); err == nil {
 		l.want, l.ours = answer, want
 		l.takeTimer(res)
@@ -156,11 +156,7 @@ func (l *Leg) await(req *sipmsg.Request, ack *atomic.Pointer[sipmsg.Request]) *s
 		l.log.Debug("re-INVITE not sent", "error", err)
 		return nil
 	}
-	tx.OnRetransmission(func(res *sipmsg.Response) {
-		if a := ack.Load(); a != nil && res.IsSuccess() {
-			l.acknowledge(a.Clone())
-		}
-	})
+	l.s.repeats(tx, ack)
 	for {
 		select {
 		case res := <-tx.Responses():

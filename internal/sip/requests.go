@@ -3,6 +3,7 @@ package sip
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	sipmsg "github.com/emiago/sipgo/sip"
 
@@ -114,7 +115,15 @@ func (s *Server) onInvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		s.reply(req, tx, c.Status, reason(c.Status), headers...)
 		return
 	}
-	if !tx.OnCancel(func(*sipmsg.Request) { l.cancelled() }) {
+	// The transaction may last longer than the leg, and keeps nothing of it.
+	var ringing atomic.Pointer[Leg]
+	ringing.Store(l)
+	defer ringing.Store(nil)
+	if !tx.OnCancel(func(*sipmsg.Request) {
+		if l := ringing.Load(); l != nil {
+			l.cancelled()
+		}
+	}) {
 		l.cancelled()
 	}
 	hops := 0

@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	sipmsg "github.com/emiago/sipgo/sip"
@@ -162,15 +163,8 @@ func (l *Leg) try() *sipmsg.Response {
 			tx.Terminate()
 		}
 	}()
-	var ack *sipmsg.Request
-	tx.OnRetransmission(func(res *sipmsg.Response) {
-		l.mu.Lock()
-		again := ack
-		l.mu.Unlock()
-		if res.IsSuccess() && again != nil {
-			l.acknowledge(again.Clone())
-		}
-	})
+	ack := new(atomic.Pointer[sipmsg.Request])
+	l.s.repeats(tx, ack)
 	giveUp := l.giveUp
 	provisional, cancelSent := false, false
 	var limit <-chan time.Time
@@ -213,10 +207,7 @@ func (l *Leg) try() *sipmsg.Response {
 				}
 				l.rings(res)
 			case res.IsSuccess():
-				a := l.stands(res)
-				l.mu.Lock()
-				ack = a
-				l.mu.Unlock()
+				ack.Store(l.stands(res))
 				return nil
 			default:
 				return res
@@ -242,7 +233,7 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 	state := l.state()
 	state.CSeq = l.invite.CSeq().SeqNo // a PRACK may have been sent since (RFC 3261 §13.2.2.4)
 	ack := vouched(l.s.inDialog(l.hop, sipmsg.ACK, state), l.invite)
-	l.acknowledge(ack)
+	l.s.acknowledge(ack)
 	if late {
 		bye := l.request(sipmsg.BYE)
 		l.s.tx.Go(func() { l.transact(bye) })
@@ -273,10 +264,20 @@ func (l *Leg) settleAnswer(res *sipmsg.Response) error {
 	return err
 }
 
+// repeats answers a 2xx that comes again by the ACK that is held then. The
+// transaction lasts half a minute longer than many legs, and keeps nothing of them.
+func (s *Server) repeats(tx *sipmsg.ClientTx, ack *atomic.Pointer[sipmsg.Request]) {
+	tx.OnRetransmission(func(res *sipmsg.Response) {
+		if a := ack.Load(); a != nil && res.IsSuccess() {
+			s.acknowledge(a.Clone())
+		}
+	})
+}
+
 // acknowledge sends an ACK; one that is lost is sent again when the 200 is.
-func (l *Leg) acknowledge(ack *sipmsg.Request) {
-	if err := l.s.ua.TransportLayer().WriteMsg(ack); err != nil {
-		l.log.Debug("ACK not sent", "error", err)
+func (s *Server) acknowledge(ack *sipmsg.Request) {
+	if err := s.ua.TransportLayer().WriteMsg(ack); err != nil {
+		s.o.Log.Debug("ACK not sent", "error", err)
 	}
 }
 

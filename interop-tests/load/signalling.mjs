@@ -10,7 +10,7 @@ import { Gateway, config } from '../lib/gateway.mjs';
 import { answering } from '../lib/sipp.mjs';
 
 const rate = Number(process.env.BENCH_CPS ?? 300);
-const seconds = Number(process.env.BENCH_SECONDS ?? 60);
+const seconds = Number(process.env.BENCH_SECONDS ?? 80);
 const turns = Number(process.env.BENCH_TURNS ?? 2);
 const calls = rate * seconds;
 
@@ -75,7 +75,7 @@ ${body ? `Content-Type: application/sdp\n` : ''}Content-Length: [len]
 
 ${body ?? ''}
 ]]></send>`;
-const uas = `<?xml version="1.0"?><scenario name="called"><recv request="INVITE" rrs="true"/>${answer(180)}${answer(200, sdp)}<recv request="ACK"/><recv request="BYE"/>${answer(200)}</scenario>`;
+const uas = `<?xml version="1.0"?><scenario name="called"><recv request="INVITE" rrs="true"/>${answer(180)}<pause milliseconds="50"/>${answer(200, sdp)}<recv request="ACK"/><recv request="BYE"/>${answer(200)}</scenario>`;
 
 const engines = {
   async sipbridge() {
@@ -136,7 +136,7 @@ try {
   await endAll();
   dropHospital();
 }
-if (process.env.BENCH_ONLY) process.exit();
+if (process.env.BENCH_ONLY) process.exit(); // to look alone
 
 const of = (name, key) => median(seen[name].map((r) => r[key]));
 const ratios = seen.sipbridge.map((r, i) => r.cpu / seen.kamailio[i].cpu);
@@ -153,7 +153,7 @@ writeFileSync(new URL('docs/performance-signalling.md', root), `# Performance of
 Written by \`make bench\` (\`node interop-tests/load/signalling.mjs\`); do not edit. ${cpus()[0].model}, ${cpus().length} cores, a virtual machine: take ratios,
 not values.
 
-SIPp calls SIPp ${rate} times a second for ${seconds} s, over UDP: INVITE with an offer, 180, 200, ACK, a tenth of a second, BYE. Through
+SIPp calls SIPp ${rate} times a second for ${seconds} s, over UDP: INVITE with an offer, 180, 50 ms, 200, ACK, 100 ms, BYE. Through
 the gateway each call is two dialogs, a decision of the policy, two pairs of RTP ports, a record and its keeping on
 disk; through Kamailio, a plain stateful proxy with two workers, it is forwarded. Each has the machine's first core in
 turn (A B A B), the two SIPps have the second.
