@@ -346,6 +346,16 @@ func TestSoundFollowsICEToAnotherAddress(t *testing.T) {
 	}
 }
 
+// fewestAllocs is how often f allocates, once what else runs in the process has held
+// still for a moment.
+func fewestAllocs(f func()) float64 {
+	fewest := testing.AllocsPerRun(1000, f)
+	for range 9 {
+		fewest = min(fewest, testing.AllocsPerRun(1000, f))
+	}
+	return fewest
+}
+
 func TestNothingIsAllocatedPerSealedPacket(t *testing.T) {
 	_, w, b := joined(t, answering)
 	crosses(t, w, b, 5)
@@ -368,7 +378,7 @@ func TestNothingIsAllocatedPerSealedPacket(t *testing.T) {
 	raw := make([]byte, Headroom+160)
 	got := make([]byte, Headroom+maxPacket)
 	received := w.stream.in.received.Load()
-	if n := testing.AllocsPerRun(1000, func() {
+	n := fewestAllocs(func() {
 		h.SequenceNumber++
 		h.Timestamp += 160
 		putHeader(&h, raw)
@@ -378,7 +388,8 @@ func TestNothingIsAllocatedPerSealedPacket(t *testing.T) {
 		}
 		s.receive(got[:Headroom+len(sealed)])
 		w.stream.send(&h, raw)
-	}); n > 1 { // one is the test's own: EncryptRTP without a header
+	})
+	if n > 1 { // one is the test's own: EncryptRTP without a header
 		t.Errorf("%v allocations a packet", n)
 	}
 	if w.stream.in.received.Load()-received < 1000 {

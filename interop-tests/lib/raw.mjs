@@ -104,7 +104,7 @@ export class Raw {
   answer(message, status, { tag, sdp = false, headers = [] } = {}) {
     const keep = (name) => message.match(new RegExp(`^${name}: .*$`, 'mi'))[0].trim();
     this.put([`SIP/2.0 ${status} Whatever`, keep('Via'), keep('From'), keep('To') + (tag ? `;tag=${tag}` : ''), keep('Call-ID'), keep('CSeq'),
-      `Contact: <sip:${this.name}@${this.host}:${this.port}>`, ...headers, ...(sdp ? ['Content-Type: application/sdp'] : [])], sdp ? sound(this.rtp.address().port) : '');
+      ...(headers.some((h) => h.startsWith('Contact:')) ? [] : [`Contact: <sip:${this.name}@${this.host}:${this.port}>`]), ...headers, ...(sdp ? ['Content-Type: application/sdp'] : [])], sdp ? sound(this.rtp.address().port) : '');
   }
 
   /** Hangs up. */

@@ -137,6 +137,20 @@ test('RFC 3327 §5: what stands in Path is gone through on the way to the room',
   await room.proves('REGISTER', asRoom('icu'), 'dr1p', { headers: ['Contact: *', 'Expires: 0'] });
 });
 
+test('RFC 3581: a room behind a NAT is reached where it registered from, whatever its Contact says, to the end of the call', async (t) => {
+  const room = await Raw.open(t, 15071, { host: '127.0.0.2', name: 'icu' });
+  const headers = ['Contact: <sip:icu@192.0.2.9:5060>'];
+  assert.match(await room.proves('REGISTER', asRoom('icu'), 'dr1p', { headers }), /^SIP\/2\.0 200/);
+  const patient = await patientCalls(t, 'icu');
+  const invite = await room.hears('', /^INVITE sip:icu@192\.0\.2\.9:5060 /);
+  room.answer(invite, 200, { tag: 'nat', sdp: true, headers });
+  await room.hears('', /^ACK sip:icu@192\.0\.2\.9:5060 /);
+  await patient.reach('connected');
+  await patient.page.click('#hangup');
+  room.answer(await room.hears('', /^BYE sip:icu@192\.0\.2\.9:5060 /), 200);
+  await room.proves('REGISTER', asRoom('icu'), 'dr1p', { headers: ['Contact: *', 'Expires: 0'] });
+});
+
 test('a room that is not registered is not there', async (t) => {
   const patient = await patientCalls(t, 'theatre2');
   await patient.reach('ended');
