@@ -36,6 +36,12 @@ export function makeHospital() {
   ip('-n', ns, 'link', 'set', 'lo', 'up');
 }
 
+/** Gives gateway and hospital IPv6, too: fd77::1 and fd77::2. */
+export function speakSix() {
+  ip('addr', 'add', 'fd77::1/64', 'dev', link, 'nodad');
+  ip('-n', ns, 'addr', 'add', 'fd77::2/64', 'dev', 'hosp0', 'nodad');
+}
+
 export function dropHospital() {
   ip('netns', 'del', ns);
 }
@@ -47,7 +53,7 @@ export function inHospital(command, args, options = {}) {
 
 /** Whether a child, or what it started, has that port in the hospital. */
 export function listensInHospital(child, port, at) {
-  const line = execFileSync('ip', ['netns', 'exec', ns, 'ss', '-Hltunp', `sport = :${port} and src ${at}`]).toString();
+  const line = execFileSync('ip', ['netns', 'exec', ns, 'ss', '-Hltunp', `sport = :${port} and src ${at.includes(':') ? `[${at}]` : at}`]).toString();
   const pid = Number(line.match(/pid=(\d+)/)?.[1]);
   return pid === child.pid;
 }

@@ -3,7 +3,7 @@
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { makeHospital, dropHospital, endAll, track, until, sleep } from '../lib/net.mjs';
+import { makeHospital, dropHospital, endAll, speakSix, track, until, sleep } from '../lib/net.mjs';
 import { Gateway, config } from '../lib/gateway.mjs';
 import { Caller, Callee, pcma } from '../lib/scenario.mjs';
 import { answering, passes, sipp } from '../lib/sipp.mjs';
@@ -12,11 +12,14 @@ const server = '127.0.0.53:15353';
 const routes = `  - {name: by name, when: 'call.to.user == "1000"', to: [trunk:named]}
   - {name: later, when: 'call.to.user == "1001"', to: [trunk:late]}
   - {name: long, when: 'call.to.user == "1002"', to: [trunk:long]}
+  - {name: from six to four, when: 'call.trunk == "six"', to: [trunk:ward]}
+  - {name: from four to six, when: 'call.to.user == "1006"', to: [trunk:six]}
   - {name: udp, when: 'call.to.user == "1003"', to: [trunk:udp]}`;
 const trunks = `  named: {address: "sip:hospital.test", interface: pbx, options_every: 0s}
   late: {address: "sip:late.test", interface: pbx, options_every: 0s}
   long: {address: "sip:10.77.0.8:5060", interface: pbx, options_every: 0s, trusted: true}
-  udp: {address: "sip:10.77.0.5:5060", interface: pbx, options_every: 0s, trusted: true}`;
+  udp: {address: "sip:10.77.0.5:5060", interface: pbx, options_every: 0s, trusted: true}
+  six: {address: "sip:[fd77::2]:5060", interface: six, options_every: 0s}`;
 
 let gateway, dns;
 
@@ -32,10 +35,12 @@ async function serves(...records) {
 
 before(async () => {
   makeHospital();
+  speakSix();
   await serves('naptr-record=hospital.test,20,10,S,SIP+D2U,,_sip._udp.hospital.test', 'naptr-record=hospital.test,10,10,S,SIP+D2T,,_sip._tcp.hospital.test',
     'srv-host=_sip._tcp.hospital.test,a.hospital.test,5070,0,1', 'srv-host=_sip._tcp.hospital.test,b.hospital.test,5071,1,1',
     'srv-host=_sip._udp.hospital.test,never.hospital.test,5060,0,1', 'address=/a.hospital.test/10.77.0.7', 'address=/b.hospital.test/10.77.0.8');
-  gateway = await new Gateway(config({ routes, trunks, pbx: 'trusted: true', sip: `  nameserver: ${server}\n  resolve_every: 1s` })).start();
+  gateway = await new Gateway(config({ routes, trunks, pbx: 'trusted: true', sip: `  nameserver: ${server}\n  resolve_every: 1s` })
+    .replace('interfaces: {', 'interfaces: {six: {address: "fd77::1"}, ').replace('listen: [', 'listen: ["udp://[fd77::1]:5060", ')).start();
 });
 
 after(async () => {
@@ -78,6 +83,18 @@ test('a name that leads nowhere yet does not keep the gateway from starting, and
   dns.end();
   await sleep(2500);
   assert.equal((await trunk('late')).length, 1, 'while nobody answers, a name leads where it did');
+});
+
+test('RFC 6157 §4: a telephone on IPv6 calls one on IPv4, each is told of its own family', async () => {
+  const four = await answering(new Callee().isCalled('c=IN IP4 10.77.0.1', { not: 'IP6' }).takes().isHungUp().xml('called'), { at: '10.77.0.4', seconds: 20 });
+  await passes(sipp(new Caller().calls({}, 'c=IN IP6 fd77::1', { not: 'IP4' }).waits(300).hangsUp().xml('calls'), { at: 'fd77::2', target: '[fd77::1]:5060', service: '2006', seconds: 20 }));
+  await passes(four);
+});
+
+test('RFC 6157 §4: and the other way round', async () => {
+  const six = await answering(new Callee().isCalled('INVITE sip:1006@\\[fd77::2\\]', 'c=IN IP6 fd77::1', { not: 'IP4' }).takes().isHungUp().xml('called'), { at: 'fd77::2', target: '[fd77::1]:5060', seconds: 20 });
+  await passes(calls('1006'));
+  await passes(six);
 });
 
 const long = { headers: Array.from({ length: 9 }, (_, i) => `History-Info: <sip:47${i}0@a-rather-long-name-of-a-hospital-department.example.org;cause=302>;index=1.${i}`) };
