@@ -372,34 +372,6 @@ func (p *Plain) open(s *secured, b []byte, from netip.AddrPort) ([]byte, bool) {
 	return plain, true
 }
 
-// parseRTP reads a header (RFC 3550 §5.1) and returns where the payload is in
-// b. Extensions and padding are passed over.
-func parseRTP(pkt *Packet, b []byte) (off, size int, ok bool) {
-	if len(b) < 12 || b[0]>>6 != 2 {
-		return 0, 0, false
-	}
-	off = 12 + int(b[0]&0x0f)*4
-	if b[0]&0x10 != 0 {
-		if len(b) < off+4 {
-			return 0, 0, false
-		}
-		off += 4 + int(binary.BigEndian.Uint16(b[off+2:]))*4
-	}
-	end := len(b)
-	if b[0]&0x20 != 0 && end > 0 {
-		end -= int(b[end-1])
-	}
-	if off > end {
-		return 0, 0, false
-	}
-	pkt.Marker = b[1]&0x80 != 0
-	pkt.PT = b[1] & 0x7f
-	pkt.Seq = binary.BigEndian.Uint16(b[2:])
-	pkt.TS = binary.BigEndian.Uint32(b[4:])
-	pkt.SSRC = binary.BigEndian.Uint32(b[8:])
-	return off, end - off, true
-}
-
 // admit tells the peer's packets from a stranger's.
 func (p *Plain) admit(from netip.AddrPort) bool {
 	if l := p.locked.Load(); l != nil {
