@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/pion/rtcp"
@@ -86,18 +87,22 @@ const mostMKI = 128
 // retire is after how many packets by a new key the old one is forgotten.
 const retire = 50
 
-// contexts makes a pair for one key: packets' and reports'.
-func contexts(c sdp.Crypto, receive bool) (rtp, rtcp *srtp.Context, err error) {
-	profile, ok := profiles[strings.ToUpper(c.Suite)]
-	if !ok {
-		return nil, nil, ErrNotSecured
+// measure is a key's profile and the length of its first part; false if we cannot
+// take it.
+func measure(c sdp.Crypto) (profile srtp.ProtectionProfile, size int, ok bool) {
+	profile, known := profiles[strings.ToUpper(c.Suite)]
+	if !known || len(c.MKI) > mostMKI {
+		return 0, 0, false
 	}
 	size, e1 := profile.KeyLen()
 	salt, e2 := profile.SaltLen()
-	if err := errors.Join(e1, e2); err != nil {
-		return nil, nil, err
-	}
-	if len(c.Key) != size+salt {
+	return profile, size, e1 == nil && e2 == nil && len(c.Key) == size+salt
+}
+
+// contexts makes a pair for one key: packets' and reports'.
+func contexts(c sdp.Crypto, receive bool) (rtp, rtcp *srtp.Context, err error) {
+	profile, size, ok := measure(c)
+	if !ok {
 		return nil, nil, ErrNotSecured
 	}
 	options := []srtp.ContextOption{srtp.MasterKeyIndicator(c.MKI)}
@@ -113,24 +118,8 @@ func contexts(c sdp.Crypto, receive bool) (rtp, rtcp *srtp.Context, err error) {
 
 // usable reports whether we can take a key.
 func usable(c sdp.Crypto, suites []string) bool {
-	profile, known := profiles[strings.ToUpper(c.Suite)]
-	if !known || len(c.MKI) > mostMKI {
-		return false
-	}
-	size, e1 := profile.KeyLen()
-	salt, e2 := profile.SaltLen()
-	if errors.Join(e1, e2) != nil || len(c.Key) != size+salt {
-		return false
-	}
-	if len(suites) == 0 {
-		return true
-	}
-	for _, s := range suites {
-		if profiles[strings.ToUpper(s)] == profile {
-			return true
-		}
-	}
-	return false
+	profile, _, ok := measure(c)
+	return ok && (len(suites) == 0 || slices.ContainsFunc(suites, func(s string) bool { return profiles[strings.ToUpper(s)] == profile }))
 }
 
 // newKey is a fresh key for a suite.

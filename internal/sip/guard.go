@@ -87,7 +87,7 @@ func (g *guard) forget() {
 		if len(g.sources) < mostSources {
 			return
 		}
-		if now.After(c.until) || len(g.sources) >= 2*mostSources {
+		if now.After(c.until) {
 			delete(g.sources, a)
 		}
 	}

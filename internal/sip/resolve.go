@@ -27,7 +27,7 @@ type place struct {
 	network          string // "UDP", "TCP" or "TLS"
 	addr             netip.AddrPort
 	name             string // of the host, over TLS: it is told who is wanted
-	priority, weight int
+	priority, weight int    // weight 0: the DNS gave none
 }
 
 // names asks the DNS where SIP URIs lead.
@@ -51,9 +51,9 @@ func (n names) places(ctx context.Context, u sipmsg.Uri) ([]place, error) {
 			port = defaultPort(network)
 		}
 		if err == nil {
-			return []place{{network: network, addr: netip.AddrPortFrom(numeric.Unmap(), uint16(port)), name: host, weight: 1}}, nil
+			return []place{{network: network, addr: netip.AddrPortFrom(numeric.Unmap(), uint16(port)), name: host}}, nil
 		}
-		return n.host(ctx, place{network: network, name: host, weight: 1}, port)
+		return n.host(ctx, place{network: network, name: host}, port)
 	}
 	for _, s := range n.services(ctx, host, network) {
 		if found := n.service(ctx, s.network, s.name); len(found) > 0 {
@@ -63,7 +63,7 @@ func (n names) places(ctx context.Context, u sipmsg.Uri) ([]place, error) {
 	if network == "" {
 		network = "UDP"
 	}
-	return n.host(ctx, place{network: network, name: host, weight: 1}, defaultPort(network))
+	return n.host(ctx, place{network: network, name: host}, defaultPort(network))
 }
 
 // transportOf is what a URI itself says; "": nothing.

@@ -110,7 +110,7 @@ func (t *trunk) lay(ctx context.Context, n names) error {
 				address += " at " + p.addr.String()
 			}
 			p.priority += a.Priority << 16
-			if p.weight <= 1 && p.priority == a.Priority<<16 {
+			if p.weight == 0 {
 				p.weight = max(a.Weight, 1)
 			}
 			h := newHop(t, address, u, p, t.from)

@@ -78,7 +78,8 @@ test('docs/torture.md is the scorecard', () => {
   const card = `# What torture messages are answered with
 
 Made by \`interop-tests/torture\`: every message of RFC 4475 and RFC 5118, from a source that is accepted. Each is a
-message of ours that has in it what is tortuous in the RFC's. "May" is what the RFC lets come of it here: nobody has the
+message of ours that has in it what is tortuous in the RFC's. "May" is what the test takes: the answer that the RFC
+names or, where it leaves that open or we have no such part, what comes of it here: nobody has the
 numbers that are called, MESSAGE is not taken, and no room is configured, so that REGISTER is not either. Over TCP a
 message without an end closes the connection.
 
