@@ -69,6 +69,7 @@ func validPrint(s string) bool {
 // one there (RFC 5764 §4.1).
 type handshakes struct {
 	theirs    sdp.Secrecy
+	client    bool      // we begin (RFC 4145 §4, active)
 	rtp, rtcp *dtlsPort // rtcp: nil where RTCP goes by RTP's port
 }
 
@@ -138,16 +139,24 @@ func (h *dtlsPort) SetDeadline(t time.Time) error { return h.SetReadDeadline(t) 
 // SetWriteDeadline implements net.PacketConn.
 func (h *dtlsPort) SetWriteDeadline(time.Time) error { return nil }
 
-// shake begins the handshake that the descriptions agreed on. One that is under
-// way or over with the same peer goes on (RFC 8842 §5).
-func (p *Plain) shake(theirs sdp.Secrecy, client, mux bool) *secured {
+// handshakes are those that the descriptions agreed on; shake begins them. One
+// that is under way or over with the same peer goes on (RFC 8842 §5).
+func (p *Plain) handshakes(theirs sdp.Secrecy, client, mux bool) *secured {
 	if old := p.secured.Load(); old != nil && old.dtls != nil && strings.EqualFold(old.dtls.theirs.Fingerprint, theirs.Fingerprint) {
 		return old
 	}
-	hs := &handshakes{theirs: theirs, rtp: &dtlsPort{Buffer: packetio.NewBuffer(), sock: p.rtp}}
-	all := []*dtlsPort{hs.rtp}
+	hs := &handshakes{theirs: theirs, client: client, rtp: &dtlsPort{Buffer: packetio.NewBuffer(), sock: p.rtp}}
 	if !mux {
 		hs.rtcp = &dtlsPort{Buffer: packetio.NewBuffer(), sock: p.rtcp}
+	}
+	return &secured{dtls: hs, mux: mux}
+}
+
+// shake makes the handshakes, once they and where the peer is are in force: their
+// keys find no place before.
+func (p *Plain) shake(hs *handshakes) {
+	all := []*dtlsPort{hs.rtp}
+	if hs.rtcp != nil {
 		all = append(all, hs.rtcp)
 	}
 	p.wg.Go(func() {
@@ -161,7 +170,7 @@ func (p *Plain) shake(theirs sdp.Secrecy, client, mux bool) *secured {
 		for i, h := range all {
 			h.SetLimitSize(waitingBytes)
 			wg.Go(func() {
-				conn, c, err := p.handshake(ctx, h, theirs.Fingerprint, client)
+				conn, c, err := p.handshake(ctx, h, hs.theirs.Fingerprint, hs.client)
 				mu.Lock()
 				defer mu.Unlock()
 				if conn != nil {
@@ -196,7 +205,6 @@ func (p *Plain) shake(theirs sdp.Secrecy, client, mux bool) *secured {
 		}
 		wg.Wait()
 	})
-	return &secured{dtls: hs, mux: mux}
 }
 
 // handshake makes one, and returns the keys that came of it (RFC 5764 §4.2).

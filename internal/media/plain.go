@@ -269,15 +269,19 @@ func (p *Plain) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 // settle puts what was agreed into force.
 func (p *Plain) settle(a *Agreed, t sdp.Transport, s *secured) {
 	a.Secured = s != nil
-	if old := p.secured.Swap(s); old != nil && old.dtls != nil && (s == nil || s.dtls != old.dtls) {
+	old := p.secured.Swap(s)
+	if old != nil && old.dtls != nil && (s == nil || s.dtls != old.dtls) {
 		old.dtls.end()
 	}
 	to := netip.AddrPortFrom(t.Addr, uint16(t.Port))
-	if old := p.signalled.Load(); old == nil || *old != to {
+	if at := p.signalled.Load(); at == nil || *at != to {
 		p.locked.Store(nil) // a new address must prove itself again
 	}
 	if t.Addr.IsValid() && !t.Addr.IsUnspecified() && t.Port > 0 {
 		p.signalled.Store(&to)
+	}
+	if s != nil && s.dtls != nil && (old == nil || s.dtls != old.dtls) {
+		p.shake(s.dtls)
 	}
 	p.stream.settle(a)
 }

@@ -292,7 +292,7 @@ func (p *Plain) answerKeys(t sdp.Transport) (ours sdp.Secrecy, next *secured, er
 		if offered.Setup == "passive" {
 			ours.Setup = "active"
 		}
-		return ours, p.shake(offered, ours.Setup == "active", ours.Mux), nil
+		return ours, p.handshakes(offered, ours.Setup == "active", ours.Mux), nil
 	}
 	if p.cfg.SRTP == SRTPRequired {
 		return ours, nil, ErrNotSecured
@@ -312,7 +312,7 @@ func (p *Plain) answeredKeys(offer, answer sdp.Transport) (*secured, error) {
 		return nil, ErrNotSecured
 	}
 	if offer.Secrecy.Fingerprint != "" && validPrint(theirs.Fingerprint) {
-		return p.shake(theirs, theirs.Setup == "passive", theirs.Mux), nil
+		return p.handshakes(theirs, theirs.Setup == "passive", theirs.Mux), nil
 	}
 	if p.cfg.SRTP == SRTPRequired || strings.Contains(offer.Protocol, "SAVP") {
 		return nil, ErrNotSecured
