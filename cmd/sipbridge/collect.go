@@ -10,10 +10,11 @@ const (
 	// headroom is what may be allocated between two runs of the collector, in bytes. A
 	// call allocates while it is set up and next to nothing while it lasts: so it is
 	// the same for few calls and for many, where Go's own rule would collect all the
-	// time with few and hoard with many.
+	// time with few. From as much live heap on Go's rule holds: to go through all of it
+	// more often than that would cost calls their place.
 	headroom = 96 << 20
 	// The bounds of GOGC.
-	leastGC, mostGC = 25, 800
+	leastGC, mostGC = 100, 800
 )
 
 // collect keeps the collector at the headroom until the returned function is called.

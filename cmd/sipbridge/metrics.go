@@ -22,7 +22,7 @@ func (g *gateway) register(r *prometheus.Registry) {
 	gauge("sipbridge_calls", "Calls going on.", func() float64 { return float64(len(g.b2bua.Calls())) })
 	gauge("sipbridge_sip_dialogs", "SIP legs going on.", func() float64 { return float64(g.sip.Dialogs()) })
 	gauge("sipbridge_pages", "Patients' pages that are open.", func() float64 { return float64(g.front.Pages()) })
-	gauge("sipbridge_busy_ratio", "Share of the processors in use; from 0.85 on new calls get 503.", g.loops.Busy)
+	gauge("sipbridge_busy_ratio", "Share of the processors in use; after a second above 0.85 new calls get 503.", g.loops.Busy)
 	gauge("sipbridge_opus_complexity", "What Opus encoders may spend, 1 to 5: less while the processors are busy.", func() float64 { return float64(g.loops.Effort()) })
 	gauge("sipbridge_rtp_ports_taken", "Pairs of RTP ports in use.", func() float64 { return float64(g.pool.Taken()) })
 	counter("sipbridge_sip_strangers_total", "Datagrams and reads from addresses of no trunk; they get no answer.", g.sip.Strangers)

@@ -259,7 +259,7 @@ type Media struct {
 }
 
 func view(c *call.Call) Call {
-	v := Call{ID: c.ID, SessionID: c.SessionID, State: string(c.State()), Since: c.Started(), Route: c.Route(), Legs: []Leg{}}
+	v := Call{ID: c.ID, SessionID: c.Session.ID, State: string(c.State()), Since: c.Started(), Route: c.Route(), Legs: []Leg{}}
 	var paths [2]string
 	if b := c.Bridge(); b != nil {
 		paths = [2]string{b.AB.String(), b.BA.String()}

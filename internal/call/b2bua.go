@@ -53,12 +53,12 @@ func New(cfg Config) *B2BUA {
 }
 
 // Handle takes a leg that calls, with what its peer said of the call: the
-// Session-ID, "" if none, the hops it may still take, 0 if not said, and who it is.
+// Session-ID, nil if none, the hops it may still take, 0 if not said, and who it is.
 // It returns at once.
 func (b *B2BUA) Handle(leg Leg, said Facts) {
 	said.ID = randomHex(8)
-	if said.SessionID == "" {
-		said.SessionID = randomHex(16)
+	if said.Session == nil {
+		said.Session = NewSession("")
 	}
 	if said.Hops == 0 {
 		said.Hops = maxHops + 1
@@ -67,7 +67,7 @@ func (b *B2BUA) Handle(leg Leg, said Facts) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := &Call{b: b, Facts: said, a: leg, ctx: ctx, cancel: cancel,
 		started: time.Now(), query: leg.Query(), done: make(chan struct{}), replace: make(chan replacement)}
-	c.log = b.cfg.Log.With("call", c.ID, "session", c.SessionID)
+	c.log = b.cfg.Log.With("call", c.ID, "session", c.Session.ID)
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()

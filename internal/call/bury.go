@@ -52,7 +52,7 @@ func drainEvents(l Leg) {
 }
 
 func (c *Call) record(cause Cause) audit.Record {
-	r := audit.Record{ID: c.ID, SessionID: c.SessionID, Site: c.b.cfg.Site, Started: c.started, Answered: c.answered,
+	r := audit.Record{ID: c.ID, SessionID: c.Session.ID, Site: c.b.cfg.Site, Started: c.started, Answered: c.answered,
 		Ended: time.Now(), Source: c.query.Call.Source, From: c.query.Call.From.URI(), To: c.query.Call.To.URI(), Visit: c.query.Visit,
 		Route: c.decision.Route, Emergency: c.decision.Kind == policy.IsUrgent,
 		Cause: audit.Cause{Status: cause.Status, Q850: cause.Q850, Text: cause.Text}}

@@ -96,12 +96,12 @@ type Spreader interface {
 
 // Facts are what a dialled leg may tell its peer of the call.
 type Facts struct {
-	ID        string
-	SessionID string // RFC 7989, 32 hexadecimal digits
-	Hops      int    // hops left (Max-Forwards, RFC 3261 §20.22)
-	Identity  Identity
-	AtOnce    bool                // the caller asks to be answered without a ring, and the route lets it
-	Headers   map[string][]string // what else it said, for whoever is allowed to hear it
+	ID       string
+	Session  *Session
+	Hops     int // hops left (Max-Forwards, RFC 3261 §20.22)
+	Identity Identity
+	AtOnce   bool                // the caller asks to be answered without a ring, and the route lets it
+	Headers  map[string][]string // what else it said, for whoever is allowed to hear it
 }
 
 // Identity is what is known of a caller beside its query.

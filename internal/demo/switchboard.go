@@ -149,7 +149,7 @@ func (s *Switchboard) callBack(number string) {
 	t := s.Target
 	t.Number = number
 	t.From = policy.Address{User: "1000", Display: "Demo Hospital"}
-	leg, err := s.Back.Dial(context.Background(), t, call.Facts{SessionID: "00000000000000000000000000000001", Hops: 70}, sdp.Session{})
+	leg, err := s.Back.Dial(context.Background(), t, call.Facts{Session: call.NewSession(""), Hops: 70}, sdp.Session{})
 	if err != nil {
 		s.Log.Info("call back", "error", err)
 		return

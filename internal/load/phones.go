@@ -229,7 +229,7 @@ func ThroughGateway(phone call.Dialer, to policy.Target, visits []Visit) Connect
 		to := to
 		to.Number = visits[n].DialCode
 		began := time.Now()
-		leg, err := phone.Dial(ctx, to, call.Facts{SessionID: fmt.Sprintf("%032x", began.UnixNano()), Hops: 70}, sdp.Session{})
+		leg, err := phone.Dial(ctx, to, call.Facts{Session: call.NewSession(""), Hops: 70}, sdp.Session{})
 		if err != nil {
 			return line{}, err
 		}

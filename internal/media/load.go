@@ -15,6 +15,7 @@ import (
 type strain struct {
 	busy   atomic.Uint64 // share of the processors in use, 1/1000
 	late   atomic.Int64  // ns by which a timer was missed
+	since  atomic.Int64  // ns since the processors are full without a pause, as of the last measure; 0: they are not
 	effort atomic.Int32  // what encoders may spend
 
 	// ---- owned by measure ----
@@ -24,6 +25,9 @@ type strain struct {
 const (
 	// full is the share of the processors in use from which sound may suffer.
 	full = 0.85
+	// sustained is how long they must be: the garbage collector takes what is left
+	// of them for half a second at a time, and gives way to whoever wants it.
+	sustained = time.Second
 	// tooLate is how late a timer may be before it does.
 	tooLate = 40 * time.Millisecond
 	// memory is the weight of one measure against all before it: a second or so.
@@ -41,6 +45,11 @@ func (s *strain) measure(at, missed time.Duration) {
 		share := float64(spent-s.spent) / float64(at-s.at) / float64(runtime.GOMAXPROCS(0))
 		before := float64(s.busy.Load()) / 1000
 		s.busy.Store(uint64((before + (share-before)*memory) * 1000))
+		if s.Busy() > full {
+			s.since.Add(int64(at - s.at))
+		} else {
+			s.since.Store(0)
+		}
 	}
 	s.spent, s.at = spent, at
 	s.effort.Store(int32(affordable(s.Busy(), int(s.effort.Load()))))
@@ -74,5 +83,5 @@ func affordable(busy float64, now int) int {
 
 // Full reports whether one more call could cost others their sound.
 func (l *Loops) Full() bool {
-	return l.Busy() > full || time.Duration(l.rounds.strain.late.Load()) > tooLate
+	return time.Duration(l.rounds.strain.since.Load()) > sustained || time.Duration(l.rounds.strain.late.Load()) > tooLate
 }

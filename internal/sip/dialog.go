@@ -31,7 +31,7 @@ func randomHex(n int) string {
 // request builds the next request of the dialog (RFC 3261 §12.2.1.1). It needs mu.
 func (l *Leg) request(m sipmsg.RequestMethod) *sipmsg.Request {
 	l.cseq++
-	return l.s.inDialog(l.hop, m, l.state())
+	return l.named(l.s.inDialog(l.hop, m, l.state()))
 }
 
 // state is the dialog as it stands. It needs mu.

@@ -54,7 +54,7 @@ type Leg struct {
 	query    policy.Query
 	identity call.Identity
 	peer     string
-	session  string // Session-ID
+	session  *call.Session
 	network  string // "UDP", "TCP" or "TLS": what the dialog was begun over
 
 	callID, localTag    string
@@ -63,6 +63,7 @@ type Leg struct {
 	mu        sync.Mutex // guards all below
 	phase     phase
 	remoteTag string
+	peerID    string       // what the peer says that it is (Session-ID); "": nothing
 	target    sipmsg.Uri   // the peer's Contact
 	routes    []sipmsg.Uri // in the order they are visited
 	cseq      uint32
@@ -356,6 +357,7 @@ func (l *Leg) inOrder(req *sipmsg.Request) bool {
 		return false
 	}
 	l.remote = req.CSeq().SeqNo
+	l.hears(req)
 	return true
 }
 
@@ -369,16 +371,12 @@ func (l *Leg) response(req *sipmsg.Request, status int, body []byte) *sipmsg.Res
 		res.AppendHeader(l.contact())
 		res.AppendHeader(header("Allow", allow))
 	}
-	if l.session != "" {
-		res.AppendHeader(header("Session-ID", l.session+";remote="+nilID))
-	}
+	res.AppendHeader(l.sessionHeader())
 	if len(body) > 0 {
 		res.AppendHeader(header("Content-Type", "application/sdp"))
 	}
 	return res
 }
-
-const nilID = "00000000000000000000000000000000"
 
 // contact is where the peer finds us in this dialog.
 func (l *Leg) contact() *sipmsg.ContactHeader {

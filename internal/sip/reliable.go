@@ -49,6 +49,7 @@ func (l *Leg) rings(res *sipmsg.Response) {
 	if l.phase != early || f == nil {
 		return
 	}
+	l.hears(res)
 	if lists(res, "100rel", "Require") && !l.pracked(res, f) {
 		return
 	}
@@ -87,7 +88,7 @@ func (l *Leg) pracked(res *sipmsg.Response, f *fork) bool {
 	}
 	l.cseq++
 	d.CSeq = l.cseq
-	req := l.s.inDialog(l.hop, sipmsg.PRACK, d)
+	req := l.named(l.s.inDialog(l.hop, sipmsg.PRACK, d))
 	req.AppendHeader(header("RAck", all[0]+" "+itoa(int(l.invite.CSeq().SeqNo))+" INVITE"))
 	l.s.tx.Go(func() {
 		if status := l.transact(req); status >= 300 {

@@ -104,9 +104,6 @@ func (l *Leg) propose(want sdp.Session) int {
 	req.AppendHeader(l.contact())
 	req.AppendHeader(header("Allow", allow))
 	req.AppendHeader(header("Content-Type", "application/sdp"))
-	if l.session != "" {
-		req.AppendHeader(header("Session-ID", l.session+";remote="+nilID))
-	}
 	req.SetBody(body)
 	l.askTimer(req)
 	l.mu.Unlock()
@@ -135,7 +132,7 @@ func (l *Leg) propose(want sdp.Session) int {
 	}
 	state := l.state()
 	state.CSeq = seq
-	ack.Store(vouched(l.s.inDialog(l.hop, sipmsg.ACK, state), req))
+	ack.Store(vouched(l.named(l.s.inDialog(l.hop, sipmsg.ACK, state)), req))
 	l.s.acknowledge(ack.Load().Clone())
 	if answer, err := l.ep.SetAnswer(res.Body()); err == nil {
 		l.want, l.ours = answer, want

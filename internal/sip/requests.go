@@ -132,7 +132,7 @@ func (s *Server) onInvite(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	}
 	switch {
 	case old == nil:
-		s.o.Handle(l, call.Facts{SessionID: sessionID(req), Hops: hops, Identity: l.identity, AtOnce: answerAtOnce(req), Headers: others(req)})
+		s.o.Handle(l, call.Facts{Session: l.session, Hops: hops, Identity: l.identity, AtOnce: answerAtOnce(req), Headers: others(req)})
 	case s.o.Replace == nil || !s.o.Replace(l, old):
 		l.Hangup(call.Cause{Status: 481, Q850: 101, Text: "the call is over"})
 	}
@@ -231,21 +231,6 @@ func query(t *trunk, req *sipmsg.Request, id call.Identity) policy.Query {
 	return policy.Query{Call: policy.Call{Source: source, Trunk: trunk, From: from,
 		To: policy.Address{User: req.Recipient.User, Host: req.Recipient.Host, Display: req.To().DisplayName},
 	}}
-}
-
-// sessionID reads the local part of a Session-ID (RFC 7989 §5); "" if there is
-// none or it is malformed.
-func sessionID(m *sipmsg.Request) string {
-	h := m.GetHeader("Session-ID")
-	if h == nil {
-		return ""
-	}
-	id, _, _ := strings.Cut(h.Value(), ";")
-	id = strings.ToLower(strings.TrimSpace(id))
-	if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" || strings.Trim(id, "0") == "" {
-		return ""
-	}
-	return id
 }
 
 // clean makes text safe for a quoted string.

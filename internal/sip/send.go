@@ -48,6 +48,16 @@ func (s *Server) begin(ctx context.Context, hop *hop, req *sipmsg.Request) (*sip
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
+	if req.Transport() == "TLS" && req.Destination() == hop.dest { // not by a connection that it made
+		conn, err := s.ua.TransportLayer().ClientRequestConnection(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _, _ = conn.TryClose() }() // the transaction holds it from here on
+		if err := hop.belongs(conn); err != nil {
+			return nil, err
+		}
+	}
 	return s.ua.TransactionLayer().Request(ctx, req)
 }
 

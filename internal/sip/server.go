@@ -159,7 +159,7 @@ func NewServer(o Options) (*Server, error) {
 		return nil, err
 	}
 	var err error
-	s.ua, err = sipgo.NewUA(sipgo.WithUserAgent("sipbridge"), sipgo.WithUserAgenTLSConfig(s.asClient()),
+	s.ua, err = sipgo.NewUA(sipgo.WithUserAgent("sipbridge"), sipgo.WithUserAgenTLSConfig(s.asClient()), sipgo.WithUserAgentDNSResolver(s.names.resolver()),
 		sipgo.WithUserAgentTransportLayerOptions(sipmsg.WithTransportLayerReadFilter(s.filter)))
 	if err != nil {
 		return nil, fmt.Errorf("sip: %w", err)

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+
+	sipmsg "github.com/emiago/sipgo/sip"
 )
 
 // TLS is how we show who we are.
@@ -67,29 +69,46 @@ func (s *Server) asClient() *tls.Config {
 	return c
 }
 
-// vouch checks, after the usual, that the certificate names the trunk's domain,
-// whatever host the DNS gave for that (RFC 5922 §7.1), and that no trunk's
-// authority spoke for another's name. Of trunks that share a name, one must be
-// content.
+// vouch checks, after the usual, that the certificate is that of a trunk which is
+// reached at this host. Of trunks that share one, one must be content; the others
+// are asked before they send (belongs).
 func (s *Server) vouch(cs tls.ConnectionState) error {
-	leaf := cs.PeerCertificates[0]
-	between := x509.NewCertPool()
-	for _, c := range cs.PeerCertificates[1:] {
-		between.AddCert(c)
-	}
 	var refused error
 	for _, h := range s.over("TLS") {
-		domain := strings.Trim(h.uri.Host, "[]")
-		if !strings.EqualFold(h.host, cs.ServerName) && leaf.VerifyHostname(domain) != nil {
+		if !strings.EqualFold(h.host, cs.ServerName) && cs.PeerCertificates[0].VerifyHostname(h.domain()) != nil {
 			continue
 		}
-		_, err := leaf.Verify(x509.VerifyOptions{DNSName: domain, Roots: h.pool, Intermediates: between})
-		if err == nil {
+		if refused = h.names(cs.PeerCertificates); refused == nil {
 			return nil
 		}
-		refused = fmt.Errorf("%w: %w", errNotTrusted, err)
 	}
 	return refused
+}
+
+// belongs reports as an error that whoever is at a connection's other end is not
+// the trunk: a connection is shared by all that lead to one place.
+func (h *hop) belongs(c sipmsg.Connection) error {
+	if t, ok := c.(*sipmsg.TCPConnection); ok {
+		if t, ok := t.Conn.(*tls.Conn); ok {
+			return h.names(t.ConnectionState().PeerCertificates)
+		}
+	}
+	return errNotTrusted
+}
+
+func (h *hop) domain() string { return strings.Trim(h.uri.Host, "[]") }
+
+// names checks that a certificate is for the trunk's domain, whatever host the DNS
+// gave for that (RFC 5922 §7.1), and that no other trunk's authority signed it.
+func (h *hop) names(certs []*x509.Certificate) error {
+	between := x509.NewCertPool()
+	for _, c := range certs[1:] {
+		between.AddCert(c)
+	}
+	if _, err := certs[0].Verify(x509.VerifyOptions{DNSName: h.domain(), Roots: h.pool, Intermediates: between}); err != nil {
+		return fmt.Errorf("%w: %w", errNotTrusted, err)
+	}
+	return nil
 }
 
 // asServer is how we are called over TLS: by trunks alone, and by those that are

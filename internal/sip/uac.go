@@ -55,7 +55,7 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	l.network = hop.net
 	l.callID = randomHex(16)
 	l.localTag = randomHex(8)
-	l.session = facts.SessionID
+	l.session = facts.Session
 	l.cseq = 1
 	recipient := *hop.uri.Clone()
 	if !t.room {
@@ -77,7 +77,7 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	s.complete(req, from, &sipmsg.ToHeader{Address: toURI, Params: sipmsg.NewParams()}, l.callID, 1, facts.Hops)
 	req.AppendHeader(l.contact())
 	req.AppendHeader(header("Allow", allow))
-	req.AppendHeader(header("Session-ID", l.session+";remote="+nilID))
+	req.AppendHeader(l.sessionHeader())
 	req.AppendHeader(header("Content-Type", "application/sdp"))
 	req.SetBody(body)
 	if facts.AtOnce {
@@ -232,7 +232,8 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 	l.network = l.invite.Transport() // by TCP, where the INVITE was too long for UDP
 	state := l.state()
 	state.CSeq = l.invite.CSeq().SeqNo // a PRACK may have been sent since (RFC 3261 §13.2.2.4)
-	ack := vouched(l.s.inDialog(l.hop, sipmsg.ACK, state), l.invite)
+	l.hears(res)
+	ack := vouched(l.named(l.s.inDialog(l.hop, sipmsg.ACK, state)), l.invite)
 	l.s.acknowledge(ack)
 	if late {
 		bye := l.request(sipmsg.BYE)
@@ -296,7 +297,7 @@ func (l *Leg) cancel() {
 	req := sipmsg.NewRequest(sipmsg.CANCEL, inv.Recipient)
 	req.AppendHeader(inv.Via().Clone())
 	id, mf := *inv.CallID(), sipmsg.MaxForwardsHeader(maxForwards)
-	for _, h := range []sipmsg.Header{sipmsg.HeaderClone(inv.From()), sipmsg.HeaderClone(inv.To()), &id,
+	for _, h := range []sipmsg.Header{sipmsg.HeaderClone(inv.From()), sipmsg.HeaderClone(inv.To()), &id, inv.GetHeader("Session-ID"),
 		&sipmsg.CSeqHeader{SeqNo: inv.CSeq().SeqNo, MethodName: sipmsg.CANCEL}, &mf} {
 		req.AppendHeader(h)
 	}

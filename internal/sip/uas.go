@@ -47,7 +47,8 @@ func (s *Server) incoming(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransac
 	l.remote = req.CSeq().SeqNo
 	l.target = req.Contact().Address
 	l.routes = routeSet(req, false)
-	l.session = sessionID(req)
+	l.session = call.NewSession(sessionID(req))
+	l.hears(req)
 	if !s.add(l) {
 		ep.Close()
 		return nil, call.ShuttingDown

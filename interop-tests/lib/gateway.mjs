@@ -64,6 +64,13 @@ export class Gateway {
     };
   }
 
+  /** Where its processor time goes, for so many seconds: a profile for the compiler. */
+  async profile(seconds, file) {
+    const r = await fetch(`http://127.0.0.1:19090/debug/pprof/profile?seconds=${seconds}`, { headers: { authorization: `Bearer ${token}` } });
+    if (!r.ok) throw new Error(`no profile: ${r.status}`);
+    writeFileSync(file, Buffer.from(await r.arrayBuffer()));
+  }
+
   records() {
     const f = `${this.dir}/state/calls.jsonl`;
     return existsSync(f) ? readFileSync(f, 'utf8').trim().split('\n').filter(Boolean).map((l) => JSON.parse(l)) : [];

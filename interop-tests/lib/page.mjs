@@ -31,6 +31,10 @@ export class Patient {
   static async open(t, browser, url, options = 'plain&lang=en', context = {}) {
     context = await browser.newContext(context);
     t.after(() => context.close());
+    await context.addInitScript(() => { // its connections, for what they measure
+      window.connections = [];
+      window.RTCPeerConnection = class extends RTCPeerConnection { constructor(...a) { super(...a); window.connections.push(this); } };
+    });
     const p = new Patient(await context.newPage());
     await p.page.goto(`${url}?${options}`);
     return p;
@@ -82,6 +86,11 @@ export class Patient {
       await context.close();
       return { hz, db: 20 * Math.log10(rms || 1e-9) };
     });
+  }
+
+  /** What the browser measures of the sound that it gets. */
+  async receives() {
+    return this.page.evaluate(async () => [...(await window.connections.at(-1).getStats()).values()].find((s) => s.type === 'inbound-rtp' && s.kind === 'audio'));
   }
 
   close() {

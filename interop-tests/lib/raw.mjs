@@ -6,8 +6,8 @@ import { until } from './net.mjs';
 
 const sound = (port) => `v=0\r\no=raw 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio ${port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n`;
 
-/** 20 ms of 1 kHz in G.711 mu-law, a third of full scale. */
-const tone = Buffer.from(Array.from({ length: 160 }, (_, n) => {
+/** So many ms of 1 kHz in G.711 mu-law, a third of full scale. */
+const tone = (ms) => Buffer.from(Array.from({ length: 8 * ms }, (_, n) => {
   const x = Math.round(10923 * Math.sin(2 * Math.PI * n / 8));
   const biased = Math.min(Math.abs(x) + 132, 32635);
   const exponent = Math.floor(Math.log2(biased)) - 7;
@@ -113,12 +113,13 @@ export class Raw {
     await this.hears(dialog.id, /^SIP\/2\.0 200[^]*CSeq: \d+ BYE/);
   }
 
-  /** Plays a tone where the description of a message says, until the test ends. */
-  plays(message) {
+  /** Plays a tone where the description of a message says, until the test ends, in packets of so many ms. */
+  plays(message, ms = 20) {
     clearInterval(this.playing);
+    const packet = tone(ms);
     let seq = 0;
     const began = Date.now();
-    this.playing = setInterval(() => { while (seq * 20 < Date.now() - began) this.say(message, seq++, tone); }, 10);
+    this.playing = setInterval(() => { while (seq * ms < Date.now() - began) this.say(message, seq++, packet); }, 10);
   }
 
   /** Sends a packet of sound where the description of a message says. */
@@ -126,7 +127,7 @@ export class Raw {
     const packet = Buffer.concat([Buffer.alloc(12), sound]);
     packet.writeUInt16BE(0x8000, 0);
     packet.writeUInt16BE(seq & 0xffff, 2);
-    packet.writeUInt32BE(seq * 160, 4);
+    packet.writeUInt32BE(seq * sound.length, 4);
     packet.writeUInt32BE(0x5eed, 8);
     this.rtp.send(packet, Number(message.match(/^m=audio (\d+)/m)[1]), '127.0.0.1');
   }

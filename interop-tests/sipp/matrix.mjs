@@ -11,6 +11,8 @@ const named = (number, caller = new Caller()) => Object.assign(caller, { number 
 const under = (profile, ...lines) => pcma(1, ...lines).replace('RTP/AVP', profile);
 const key = (tag, suite, size = 30, more = '') => `a=crypto:${tag} ${suite} inline:${Buffer.alloc(size, tag).toString('base64')}${more}`;
 const shaken = ['a=fingerprint:sha-256 ' + Array(32).fill('AB').join(':'), 'a=setup:actpass', 'a=rtcp-mux'];
+const [a, b, nobody] = ['ab30317f1a784dc48ff824d0d3715d86', '47755a9de7794ba387653f2099600ef2', '0'.repeat(32)];
+const ours = (remote) => `Session-ID: ${a};remote=${remote}`;
 const body = '\r\n\r\nv=0';
 
 export const matrix = [
@@ -100,6 +102,12 @@ export const matrix = [
     callee: () => new Callee().isCalled().answers(180).waits(1000).takes().isHungUp(),
     caller: () => new Caller().says('INVITE', { headers: ['Require: 100rel'] }).isTold(180, 'm=audio').pracks({ sdp: pcma() }).hears(200)
       .hears(200, { not: 'm=audio' }).says('ACK', { cseq: 1 }).waits(500).hangsUp(),
+  },
+  {
+    rfc: 'RFC 3262 §3', what: 'a caller that only supports it hears reliably what describes sound, and plainly what does not',
+    callee: () => new Callee().isCalled().answers(180).waits(200).answers(183, { sdp: pcma() }).waits(1500).takes().isHungUp(),
+    caller: () => new Caller().says('INVITE', { sdp: pcma(), headers: ['Supported: 100rel'] }).add('<recv response="100" optional="true"/>').add('<recv response="180"/>')
+      .isTold(183, 'Require: 100rel', 'm=audio').pracks().hears(200).hears(200, 'm=audio').says('ACK', { cseq: 1 }).waits(500).hangsUp(),
   },
   {
     rfc: 'RFC 3262 §3', what: 'a PRACK of nothing is answered with 481',
@@ -248,7 +256,38 @@ export const matrix = [
     rfc: 'RFC 5763 §5', what: 'a fingerprint of a hash that means nothing any more is not taken',
     at: '10.77.0.6', caller: () => new Caller().says('INVITE', { sdp: under('UDP/TLS/RTP/SAVPF', 'a=fingerprint:sha-1 ' + Array(20).fill('AB').join(':'), 'a=setup:actpass') }).hears(488).says('ACK'),
   },
+  // ---- what a call is called ----
+  {
+    rfc: 'RFC 7989 §5, §7', what: 'each end hears what the other is called, in requests and responses, as if we were not between them',
+    caller: () => new Caller().calls({ headers: [ours(nobody)] }, `Session-ID: ${b};remote=${a}`).waits(200)
+      .says('UPDATE', { headers: [ours(b)] }).hears(200, `Session-ID: ${b};remote=${a}`).hangsUp(),
+    callee: () => new Callee().isCalled(`Session-ID: ${a};remote=${nobody}`).answers(200, { sdp: pcma(), headers: [`Session-ID: ${b};remote=${a}`] })
+      .isAsked('ACK', `Session-ID: ${a};remote=${b}`).isHungUp(`Session-ID: ${a};remote=${b}`),
+  },
+  {
+    rfc: 'RFC 7989 §6', what: 'an end that says nothing of it is given a name that lasts',
+    caller: () => new Caller().calls({ headers: [ours(nobody)] }, `Session-ID: [1-9a-f][0-9a-f]*;remote=${a}`, { not: `Session-ID: ${a}` }).hangsUp(),
+    callee: () => new Callee().isCalled().takes().isHungUp(`Session-ID: ${a};remote=${nobody}`),
+  },
   // ---- what a trunk can be set to ----
+  {
+    rfc: 'RFC 3960 §3.2', what: 'sound before the answer is not passed on to a trunk that is set so: it rings',
+    at: '10.77.0.7', calleeAt: '10.77.0.4', caller: () => named('3006').says('INVITE', { sdp: pcma() }).isTold(180, { not: 'm=audio' }).hears(200, 'm=audio').says('ACK').waits(300).hangsUp(),
+    callee: () => new Callee().isCalled().answers(183, { sdp: pcma() }).waits(500).takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 3960 §3.2', what: 'nor from one that is set so',
+    calleeAt: '10.77.0.7', caller: () => named('3003').says('INVITE', { sdp: pcma() }).isTold(180, { not: 'm=audio' }).hears(200, 'm=audio').says('ACK').waits(300).hangsUp(),
+    callee: () => new Callee().isCalled().answers(183, { sdp: pcma() }).waits(500).takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 4028 §7.1', what: 'a trunk that is set so is asked for no limit',
+    calleeAt: '10.77.0.8', caller: () => named('3004').calls().waits(300).hangsUp(), callee: () => new Callee().isCalled({ not: 'Session-Expires' }).takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 4028 §9', what: 'and gives a call none that asks for none',
+    at: '10.77.0.8', calleeAt: '10.77.0.4', caller: () => named('3006').calls({ headers: ['Supported: timer'] }, { not: 'Session-Expires' }).waits(300).hangsUp(), callee: () => new Callee().isCalled().takes().isHungUp(),
+  },
   {
     rfc: 'RFC 3261 §16.6', what: 'headers that a trunk may hear are passed on to it, others are not',
     calleeAt: '10.77.0.7', caller: () => named('3003').calls({ headers: ['X-Visit: 4711', 'User-to-User: 56697369740a;encoding=hex', 'X-Ward: secret'] }).waits(300).hangsUp(),

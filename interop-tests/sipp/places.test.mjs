@@ -2,13 +2,12 @@
 // too long for UDP.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { makeHospital, dropHospital, endAll, speakSix, track, until, sleep } from '../lib/net.mjs';
+import { forgets, server, serves } from '../lib/dns.mjs';
+import { makeHospital, dropHospital, endAll, speakSix, until, sleep } from '../lib/net.mjs';
 import { Gateway, config } from '../lib/gateway.mjs';
 import { Caller, Callee, pcma } from '../lib/scenario.mjs';
 import { answering, passes, sipp } from '../lib/sipp.mjs';
 
-const server = '127.0.0.53:15353';
 const routes = `  - {name: by name, when: 'call.to.user == "1000"', to: [trunk:named]}
   - {name: later, when: 'call.to.user == "1001"', to: [trunk:late]}
   - {name: long, when: 'call.to.user == "1002"', to: [trunk:long]}
@@ -21,17 +20,7 @@ const trunks = `  named: {address: "sip:hospital.test", interface: pbx, options_
   udp: {address: "sip:10.77.0.5:5060", interface: pbx, options_every: 0s, trusted: true}
   six: {address: "sip:[fd77::2]:5060", interface: six, options_every: 0s}`;
 
-let gateway, dns;
-
-/** Serves records, in place of those served before. */
-async function serves(...records) {
-  dns?.end();
-  await dns?.over;
-  const [host, port] = server.split(':');
-  dns = track(spawn('dnsmasq', ['--no-daemon', '--no-resolv', '--no-hosts', '--bind-interfaces', `--listen-address=${host}`, `--port=${port}`, '--log-queries', ...records.map((r) => `--${r}`)],
-    { stdio: ['ignore', 'pipe', 'pipe'] }));
-  await until(() => dns.output.includes('started'), () => `dnsmasq: ${dns.output}`);
-}
+let gateway;
 
 before(async () => {
   makeHospital();
@@ -80,7 +69,7 @@ test('a name that leads nowhere yet does not keep the gateway from starting, and
   const late = await answering(new Callee().isCalled('Via: SIP/2.0/UDP').takes().isHungUp().xml('called'), { at: '10.77.0.6', seconds: 20 });
   await passes(calls('1001'));
   await passes(late);
-  dns.end();
+  await forgets();
   await sleep(2500);
   assert.equal((await trunk('late')).length, 1, 'while nobody answers, a name leads where it did');
 });

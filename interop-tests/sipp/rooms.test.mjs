@@ -3,6 +3,7 @@
 // stands for rooms and for strangers; baresip is a real room, Kamailio the PBX.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,12 +20,14 @@ for (const [name, secret] of [['theatre2', 'sc4lpel'], ['icu', 'dr1p'], ['gatewa
 
 const routes = `  - {name: to patients, when: 'call.to.user.matches("^7[0-9]{6}$")', to: [visit]}
   - {name: from the pbx to a room, when: 'call.to.user == "gateway"', to: ["room:theatre2"]}
+  - {name: to the particular, when: 'call.to.user == "4711"', to: ["trunk:particular"]}
   - {name: to rooms, when: 'call.source == "browser" || call.source == "room" && call.to.user != "secret"', to: [room]}`;
 const rooms = `rooms:
   theatre2: {password_file: ${dir}/theatre2, interface: pbx, digest: [MD5]} # baresip 1.0 gives up on a challenge with SHA-256
   icu: {password_file: ${dir}/icu, options_every: 0s}`;
 const trunks = `  registrar: {address: "sip:10.77.0.2:5070", interface: pbx, options_every: 0s, username: gateway, password_file: ${dir}/gateway, register: 60s}
   picky: {address: "sip:127.0.0.7:15098", options_every: 0s, username: gateway, password_file: ${dir}/gateway, challenge: true}
+  particular: {address: "sip:127.0.0.8:15097", options_every: 0s, username: gateway, password_file: ${dir}/gateway, register: 60s}
 ${rooms}`;
 
 let gateway, browser;
@@ -241,6 +244,35 @@ test('strangers get silence; who speaks for a room is asked; who asks too often,
   const alive = dialog('100');
   trunk.request('OPTIONS', alive);
   await trunk.hears(alive.id, /^SIP\/2\.0 200/);
+});
+
+test('RFC 3261 §10.2.8, RFC 3608 §5: the gateway registers for as long as it must, and calls by the way that it is told', async (t) => {
+  const registrar = await Raw.open(t, 15097, { host: '127.0.0.8', name: 'registrar' });
+  const asked = async (pattern) => registrar.hears('', pattern, 40_000);
+  registrar.answer(await asked(/^REGISTER [^]*Expires: 60\r/), 423, { tag: 'r', headers: ['Min-Expires: 120'] });
+  registrar.answer(await asked(/^REGISTER [^]*Expires: 120\r/), 200, { tag: 'r', headers: ['Expires: 120', 'Service-Route: <sip:gate@127.0.0.8:15097;lr>, <sip:inner@192.0.2.1;lr>'] });
+  const patient = await patientCalls(t, '4711');
+  const invite = await asked(/^INVITE sip:4711@127\.0\.0\.8/);
+  assert.match(invite.replace(/\r\nRoute: /g, ', ').replace(/, </, '\r\nRoute: <'), /Route: <sip:gate@127\.0\.0\.8:15097;lr>, <sip:inner@192\.0\.2\.1;lr>/);
+  registrar.answer(invite, 486, { tag: 'x' });
+  await patient.reach('ended');
+});
+
+test('connections of strangers are few, from one address and from all; a trunk comes through', async (t) => {
+  const all = [];
+  t.after(() => all.forEach((s) => s.destroy()));
+  const knocks = (host) => new Promise((resolve) => {
+    const s = net.connect({ host: '10.77.0.1', port: 5060, localAddress: host });
+    all.push(s);
+    s.on('error', () => resolve(false));
+    s.on('close', () => resolve(false));
+    setTimeout(() => resolve(true), 300);
+  });
+  const one = await Promise.all(Array.from({ length: 40 }, () => knocks('127.0.0.9')));
+  assert.equal(one.filter(Boolean).length, 16, 'of 40 connections of one stranger');
+  const many = await Promise.all(Array.from({ length: 1200 }, (_, i) => knocks(`127.0.1.${1 + i % 100}`)));
+  assert.equal(many.filter(Boolean).length, 1024 - 16, 'of 1200 connections of a hundred strangers');
+  await passes(sipp(new Caller().says('INVITE', { sdp: 'v=0\nm=audio 9 RTP/AVP 8' }).hears(404).says('ACK').xml('a trunk'), { extra: ['-t', 't1'], service: 'nobody', seconds: 20 }));
 });
 
 test('the gateway registers with Kamailio, for as long as that wants, is called there, and takes its leave', async () => {

@@ -6,6 +6,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
+import { server, serves } from '../lib/dns.mjs';
 import { makeHospital, dropHospital, startPBX, endAll, inHospital, until } from '../lib/net.mjs';
 import { Gateway, config } from '../lib/gateway.mjs';
 import { launch, Patient } from '../lib/page.mjs';
@@ -19,9 +20,9 @@ const openssl = (...args) => execFileSync('openssl', args, { stdio: 'pipe' });
 function authority(name) {
   openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', `/CN=${name}`, '-keyout', at(`${name}.key`), '-out', at(`${name}.pem`));
 }
-function certificate(name, by, address) {
+function certificate(name, by, address, ...names) {
   openssl('req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', `/CN=${name}`, '-keyout', at(`${name}.key`), '-out', at(`${name}.csr`));
-  writeFileSync(at('san'), `subjectAltName=IP:${address}\n`);
+  writeFileSync(at('san'), `subjectAltName=${[`IP:${address}`, ...names.map((n) => `DNS:${n}`)]}\n`);
   openssl('x509', '-req', '-in', at(`${name}.csr`), '-CA', at(`${by}.pem`), '-CAkey', at(`${by}.key`), '-CAcreateserial', '-days', '2', '-extfile', at('san'), '-out', at(`${name}.pem`));
 }
 
@@ -31,19 +32,24 @@ const trunk = (name, address, ca) => `  ${name}: {address: "sip:${address};trans
 
 before(async () => {
   for (const ca of ['ca', 'other']) authority(ca);
-  certificate('pbx', 'ca', '10.77.0.2');
+  certificate('pbx', 'ca', '10.77.0.2', 'hospital.test', 'pbx.hospital.test');
   certificate('gateway', 'ca', '10.77.0.1');
   certificate('imposter', 'other', '10.77.0.4');
   certificate('misnamed', 'ca', '10.77.0.3');
   makeHospital();
   await startPBX(dir);
+  await serves('srv-host=_sips._tcp.hospital.test,pbx.hospital.test,5061,0,1', 'address=/pbx.hospital.test/10.77.0.2',
+    'srv-host=_sips._tcp.clinic.test,pbx.hospital.test,5061,0,1');
   gateway = await new Gateway(`${config({
     routes: `  - {name: patients by TLS, when: 'call.source == "browser" && call.to.user == "tls"', to: [trunk:tls/3000]}
   - {name: to another authority's, when: 'call.source == "browser" && call.to.user == "imposter"', to: [trunk:imposter/3000]}
+  - {name: to the domain, when: 'call.source == "browser" && call.to.user == "domain"', to: [trunk:domain/3000]}
+  - {name: to the false domain, when: 'call.source == "browser" && call.to.user == "clinic"', to: [trunk:clinic/3000]}
   - {name: to another name's, when: 'call.source == "browser"', to: [trunk:misnamed/3000]}
-  - {name: telephones to patients, when: 'call.source == "tls"', to: [visit]}`,
+  - {name: telephones to patients, when: 'call.source != "browser"', to: [visit]}`,
     // The authority of one trunk says nothing of another: other's is known, too.
-    trunks: [trunk('tls', '10.77.0.2', 'ca.pem'), trunk('imposter', '10.77.0.4:5071', 'ca.pem'), trunk('misnamed', '10.77.0.4:5072', 'ca.pem'), trunk('elsewhere', '10.77.0.9', 'other.pem')].join('\n'),
+    trunks: [trunk('tls', '10.77.0.2', 'ca.pem'), trunk('imposter', '10.77.0.4:5071', 'ca.pem'), trunk('misnamed', '10.77.0.4:5072', 'ca.pem'), trunk('elsewhere', '10.77.0.9', 'other.pem'),
+      ...['hospital', 'clinic'].map((d) => `  ${d === 'hospital' ? 'domain' : d}: {address: "sips:${d}.test", interface: pbx, options_every: 0s, ca_file: ${at('ca.pem')}, mutual: true}`)].join('\n'), sip: `  nameserver: ${server}`,
   }).replace('"udp://127.0.0.1:15060"', '"udp://127.0.0.1:15060", "tls://10.77.0.1:5061"').replace(/ {2}pbx: .*\n/, '')}
 tls: {cert_file: ${at('gateway.pem')}, key_file: ${at('gateway.key')}}`).start();
   browser = await launch();
@@ -62,6 +68,26 @@ test('a patient calls the ward over TLS, from the INVITE to the BYE', async (t) 
   await patient.reach('connected');
   await patient.page.click('#hangup');
   await passes(ward);
+});
+
+test('RFC 3261 §26.2.2, RFC 3263 §4.1: a sips: domain is found by its SRV record, and called over TLS all the way', async (t) => {
+  const ward = await answering('uas-until-bye.xml');
+  const patient = await Patient.open(t, browser, (await gateway.invite('sip:domain@hospital')).url);
+  await patient.join();
+  await patient.reach('connected');
+  assert.match(ward.messages(), /^INVITE sips:3000@hospital\.test/m);
+  assert.match(ward.messages(), /^Contact: <sips:[^>]*10\.77\.0\.1:5061/m);
+  await patient.page.click('#hangup');
+  await passes(ward);
+});
+
+test('RFC 5922 §7.2: a record that leads to a host whose certificate does not name the domain gets no call', async (t) => {
+  const before = gateway.records().length;
+  const patient = await Patient.open(t, browser, (await gateway.invite('sip:clinic@hospital')).url);
+  await patient.join();
+  await patient.reach('ended');
+  await until(() => gateway.records().length > before, 'the record');
+  assert.equal(gateway.records().at(-1).cause.status, 503);
 });
 
 test('a PBX calls a patient over TLS, and shows its certificate', async (t) => {

@@ -6,10 +6,12 @@ import { makeHospital, dropHospital, startPBX, endAll, until, sleep } from '../l
 import { Gateway, config } from '../lib/gateway.mjs';
 import { guess } from '../lib/guess.mjs';
 import { launch, Patient } from '../lib/page.mjs';
+import { Raw } from '../lib/raw.mjs';
 import { answering, passes, sipp } from '../lib/sipp.mjs';
 
 const routes = `  - {name: patients to the ward behind the PBX, when: 'call.source == "browser" && call.to.user == "3000"', to: [trunk:pbx]}
   - {name: patients to the ward, when: 'call.source == "browser"', to: [trunk:ward]}
+  - {name: the lab to patients, when: 'call.source == "lab" && call.to.user.matches("^7[0-9]{6}$")', to: [visit], codecs: [opus]}
   - {name: telephones to patients, when: 'call.to.user.matches("^7[0-9]{6}$")', to: [visit]}
   - {name: telephones to the ward, when: 'call.source == "lab"', to: [trunk:ward]}`;
 
@@ -218,6 +220,34 @@ test('a stranger gets no answer and is counted; torn and oversized messages dist
   await ask(Buffer.from([0, 1, 2, 255, 254]), '127.0.0.1', 50);
   assert.equal(final(await ask(request('OPTIONS'))), '200');
 });
+
+// ---- packets of any length ----
+
+for (const ms of [10, 40, 60]) {
+  test(`RFC 3551 §4.2: a telephone's packets of ${ms} ms become 50 of Opus a second, and nothing is put between them`, async (t) => {
+    const inv = await gateway.invite('sip:1000@hospital');
+    const patient = await Patient.open(t, browser, inv.url);
+    await patient.reach('lobby');
+    const phone = await Raw.open(t, 15099);
+    const call = phone.call({ id: `ptime${ms}`, tag: 'p', to: inv.dial_code });
+    await patient.page.waitForSelector('#decline:visible');
+    await patient.join();
+    phone.plays(await call, ms);
+    await patient.reach('connected');
+    await sleep(2000);
+    const [before, began] = [await patient.receives(), Date.now()];
+    await sleep(4000);
+    const [after, ended] = [await patient.receives(), Date.now()];
+    const rate = (after.packetsReceived - before.packetsReceived) * 1000 / (ended - began);
+    assert.ok(Math.abs(rate - 50) < 2.5, `${rate} packets a second`);
+    const heard = await patient.hear();
+    assert.ok(Math.abs(heard.hz - 1000) <= 6 && heard.db > -20, `${heard.hz} Hz, ${heard.db} dB`);
+    const [now] = await gateway.calls();
+    assert.match(now.legs[0].media[0].path, /PCMU>opus/);
+    await patient.page.click('#hangup');
+    await phone.hears(`ptime${ms}`, /^BYE/);
+  });
+}
 
 // ---- the ends of the process ----
 
