@@ -3,13 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sipbridge/sipbridge/internal/admin"
 	"github.com/sipbridge/sipbridge/internal/config"
+	"github.com/sipbridge/sipbridge/internal/edge"
 	"github.com/sipbridge/sipbridge/internal/invite"
 	"github.com/sipbridge/sipbridge/internal/policy"
 	"github.com/sipbridge/sipbridge/internal/portal"
@@ -29,7 +32,8 @@ type Configuration struct {
 	Admin      admin.Config         `yaml:"admin" doc:"For administrators."`
 	Visits     invite.Config        `yaml:"visits" doc:"Patients' visits."`
 	Drain      time.Duration        `yaml:"drain" doc:"How long the first SIGTERM lets calls end by themselves." default:"0s"`
-	TLS        sip.TLS              `yaml:"tls" doc:"Our certificate, for SIP over TLS."`
+	TLS        edge.TLS             `yaml:"tls" doc:"Our certificate."`
+	TURN       edge.TURN            `yaml:"turn" doc:"The relay for patients whose network lets nothing but TCP through."`
 	Trunks     map[string]sip.Trunk `yaml:"trunks" doc:"PBXs and proxies. A call from a trunk has its name as call.source." example:"pbx"`
 	Rooms      map[string]sip.Room  `yaml:"rooms" doc:"Video rooms and telephones that register with us. A call from one has room as call.source." example:"theatre2"`
 	policy.Config
@@ -55,6 +59,7 @@ func defaults() Configuration {
 		Media:  Media{RTPPorts: "20000-29999", WebRTCPort: 8443},
 		Portal: portal.Config{Listen: "127.0.0.1:8443"},
 		Admin:  admin.Config{Listen: "127.0.0.1:9090"},
+		TURN:   edge.TURN{UDP: 3478},
 		Visits: invite.Config{DialPrefix: "7", DialDigits: 7, Ring: time.Minute},
 	}
 }
@@ -103,7 +108,7 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 	if err := c.SIP.CheckStrangers(); err != nil {
 		doc.Fault(err.Error(), "write ignore or refuse", 0, "sip", "strangers")
 	}
-	own, err := c.TLS.Load()
+	own, err := c.TLS.Load(slog.New(slog.DiscardHandler))
 	if err != nil {
 		doc.Fault(err.Error(), "name a certificate and its key, both in PEM and readable by the gateway", 0, "tls")
 	}
@@ -127,6 +132,7 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 			doc.Fault(fmt.Sprintf("%q is no address and port", v), "write ADDRESS:PORT", 0, path, "listen")
 		}
 	}
+	checkRelay(c, doc)
 	if v := c.Visits; v.DialDigits <= len(v.DialPrefix) || v.DialDigits > 12 || strings.Trim(v.DialPrefix, "0123456789") != "" {
 		doc.Fault("dial codes of that prefix and length cannot be made", "write digits for dial_prefix and more of them, up to 12, for dial_digits", 0, "visits")
 	}
@@ -168,6 +174,34 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 		doc.Fault(f.What, f.Instead, f.Offset, f.Path...)
 	}
 	return p
+}
+
+// checkRelay is check for the relay.
+func checkRelay(c *Configuration, doc faulter) {
+	for i, x := range c.TURN.External {
+		if err := x.Check(); err != nil {
+			doc.Fault(err.Error(), "write {url: turns:HOST:PORT?transport=tcp, secret_file: FILE}, or {url: stun:HOST:PORT}", 0, "turn", "external", i)
+		}
+	}
+	if c.TURN.UDP < 0 || c.TURN.UDP > 65535 {
+		doc.Fault(fmt.Sprintf("%d is no port", c.TURN.UDP), "write a number from 0 to 65535", 0, "turn", "udp")
+	}
+	if c.TURN.RelayPorts == "" {
+		return
+	}
+	lo, hi, err := portRange(c.TURN.RelayPorts)
+	if err != nil {
+		doc.Fault(err.Error(), "write LOW-HIGH, as in 49152-49999", 0, "turn", "relay_ports")
+	}
+	if l, h, e := portRange(c.Media.RTPPorts); err == nil && e == nil && lo <= h && l <= hi {
+		doc.Fault("some of these ports are media.rtp_ports, too", "take others", 0, "turn", "relay_ports")
+	}
+	if c.Media.Interface == "" {
+		doc.Fault("a relay must know its address", "write media: {interface: NAME}", 0, "turn", "relay_ports")
+	}
+	if u, err := url.Parse(c.Portal.PublicURL); err != nil || u.Hostname() == "" {
+		doc.Fault("browsers must be told where the relay is", "write portal: {public_url: https://HOST}", 0, "turn", "relay_ports")
+	}
 }
 
 func flatten(err error) []*policy.Fault {

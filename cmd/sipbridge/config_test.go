@@ -68,7 +68,7 @@ func secrets(t *testing.T) string {
 		t.Fatal(err)
 	}
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: public})
-	for name, b := range map[string][]byte{"pbx.password": []byte("secret\n"), "theatre2.password": []byte("secret\n"), "nurse4.password": []byte("secret\n"), "gateway.pem": certificate, "hospital-ca.pem": certificate,
+	for name, b := range map[string][]byte{"pbx.password": []byte("secret\n"), "turn.secret": []byte("secret\n"), "theatre2.password": []byte("secret\n"), "nurse4.password": []byte("secret\n"), "gateway.pem": certificate, "hospital-ca.pem": certificate,
 		"gateway.key": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
@@ -77,24 +77,26 @@ func secrets(t *testing.T) string {
 	return dir
 }
 
-func TestTheExamplesForTrunksHaveNoFault(t *testing.T) {
+func TestTheExamplesOfThePagesHaveNoFault(t *testing.T) {
 	files := secrets(t)
-	b, err := os.ReadFile("../../docs/trunks.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := strings.Split(string(b), "```yaml\n")[1:]
-	if len(blocks) < 6 {
-		t.Fatalf("only %d examples were found", len(blocks))
-	}
-	for _, block := range blocks {
-		text, _, _ := strings.Cut(block, "```")
-		text = strings.ReplaceAll(text, "/etc/sipbridge", files)
-		cfg := defaults()
-		doc := config.Parse("trunks.md", []byte(text), &cfg)
-		check(&cfg, doc)
-		for _, f := range doc.Faults() {
-			t.Errorf("%v in\n%s", f, text)
+	for page, least := range map[string]int{"trunks.md": 6, "deployment.md": 2} {
+		b, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := strings.Split(string(b), "```yaml\n")[1:]
+		if len(blocks) < least {
+			t.Fatalf("only %d examples were found in %s", len(blocks), page)
+		}
+		for _, block := range blocks {
+			text, _, _ := strings.Cut(block, "```")
+			text = strings.ReplaceAll(text, "/etc/sipbridge", files)
+			cfg := defaults()
+			doc := config.Parse(page, []byte(text), &cfg)
+			check(&cfg, doc)
+			for _, f := range doc.Faults() {
+				t.Errorf("%v in\n%s", f, text)
+			}
 		}
 	}
 }

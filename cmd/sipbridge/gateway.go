@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"github.com/sipbridge/sipbridge/internal/browser"
 	"github.com/sipbridge/sipbridge/internal/bus"
 	"github.com/sipbridge/sipbridge/internal/call"
+	"github.com/sipbridge/sipbridge/internal/edge"
 	"github.com/sipbridge/sipbridge/internal/invite"
 	"github.com/sipbridge/sipbridge/internal/media"
 	"github.com/sipbridge/sipbridge/internal/policy"
@@ -42,6 +44,9 @@ type gateway struct {
 	b2bua    *call.B2BUA
 	sip      *sip.Server
 	front    *browser.Front
+	shown    *edge.Certificates // ours; nil: none
+	edge     *edge.Edge
+	relay    *edge.Relay
 	portal   *portal.Portal
 	admin    *admin.Server
 	book     invite.Book
@@ -58,7 +63,7 @@ func start(cfg Configuration, p *policy.Policy, log *slog.Logger) (*gateway, err
 		g.close()
 		return nil, err
 	}
-	log.Info("ready", "site", cfg.Site, "portal", g.portal.Addr().String(), "admin", g.admin.Addr().String())
+	log.Info("ready", "site", cfg.Site, "portal", g.edge.Addr().String(), "admin", g.admin.Addr().String())
 	return g, nil
 }
 
@@ -97,11 +102,21 @@ func (g *gateway) open() (err error) {
 		return err
 	}
 	g.opened(func() { g.browsers.Close() })
+	if g.shown, err = cfg.TLS.Load(log); err != nil {
+		return err
+	}
+	if g.edge, err = edge.Open(cfg.Portal.Listen, g.shown, log); err != nil {
+		return err
+	}
+	g.opened(func() { g.edge.Close() })
 	g.book = invite.Book{Site: cfg.Site, Config: cfg.Visits, Store: g.bus.Visits()}
+	if err := g.lend(wan); err != nil {
+		return err
+	}
 	dialers := map[string]call.Dialer{}
 	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Limits: func(number string) []policy.Limit { return g.policy.Load().Limits(number) }, Dialers: dialers, Full: loops.Full, Open: g.openCall, Record: g.record, Log: log})
 	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Bus: g.bus, Invitations: g.book, Browsers: g.browsers,
-		Handle: g.b2bua.Handle, Log: log}); err != nil {
+		Handle: g.b2bua.Handle, Relays: g.relays, Log: log}); err != nil {
 		return err
 	}
 	g.opened(g.front.Close)
@@ -109,9 +124,9 @@ func (g *gateway) open() (err error) {
 	for name, i := range cfg.Interfaces {
 		interfaces[name] = address(i.Address)
 	}
-	certificate, err := cfg.TLS.Load()
-	if err != nil {
-		return err
+	var certificate func() *tls.Certificate
+	if g.shown != nil {
+		certificate = g.shown.Get
 	}
 	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Site: cfg.Site, Trunks: cfg.Trunks, Rooms: cfg.Rooms, Interfaces: interfaces, Bindings: bindings{g.bus, log},
 		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Replace: g.b2bua.Replace, Far: g.b2bua.Far, Urgent: g.urgent, Ledger: ledger{g.bus}, Certificate: certificate, Log: log}); err != nil {
@@ -119,7 +134,7 @@ func (g *gateway) open() (err error) {
 	}
 	g.opened(func() { g.sip.Close() })
 	dialers["trunk"], dialers["room"], dialers["visit"] = g.sip, g.sip, g.front
-	if g.portal, err = portal.New(portal.Options{Config: cfg.Portal, Bus: g.bus, Page: web.Files, Hash: invite.Hash, Log: log}); err != nil {
+	if g.portal, err = portal.New(portal.Options{Config: cfg.Portal, Listener: g.edge.HTTP(), Bus: g.bus, Page: web.Files, Hash: invite.Hash, Log: log}); err != nil {
 		return err
 	}
 	g.opened(func() { g.portal.Close() })
@@ -166,7 +181,7 @@ func (g *gateway) endpoint(t sip.Trunk, listen netip.Addr) (media.Endpoint, erro
 func (g *gateway) link(token string) string {
 	base := strings.TrimSuffix(g.cfg.Portal.PublicURL, "/")
 	if base == "" {
-		base = "http://" + g.portal.Addr().String()
+		base = "http://" + g.edge.Addr().String()
 	}
 	return base + "/v/" + token
 }

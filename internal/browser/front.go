@@ -41,6 +41,7 @@ type Options struct {
 	Invitations invite.Book
 	Browsers    *media.Browsers
 	Handle      func(leg call.Leg, said call.Facts)
+	Relays      func(visit string, until time.Time) []ICEServer // for a page of that visit; nil: there are none
 	Log         *slog.Logger
 }
 

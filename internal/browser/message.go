@@ -22,6 +22,15 @@ type message struct {
 	Code      string  `json:"code,omitempty"`
 	Held      *bool   `json:"held,omitempty"`
 	AtOnce    bool    `json:"at_once,omitempty"`
+
+	ICEServers []ICEServer `json:"ice_servers,omitempty"`
+}
+
+// ICEServer is a relay as a page is told of it (RTCIceServer of the W3C).
+type ICEServer struct {
+	URLs       []string `json:"urls"`
+	Username   string   `json:"username,omitempty"`
+	Credential string   `json:"credential,omitempty"`
 }
 
 // maxTab is the longest tab secret, in bytes.

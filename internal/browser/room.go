@@ -138,7 +138,11 @@ func (r *room) hello(d delivery) {
 	if r.leg != nil {
 		state = r.leg.shown()
 	}
-	r.f.answer(r.inv.Hash, r.epoch, message{Type: "welcome", Ack: r.in, State: state, Name: r.inv.Name, Fresh: forgotten})
+	welcome := message{Type: "welcome", Ack: r.in, State: state, Name: r.inv.Name, Fresh: forgotten}
+	if r.f.o.Relays != nil {
+		welcome.ICEServers = r.f.o.Relays(r.inv.ID, r.inv.Expires)
+	}
+	r.f.answer(r.inv.Hash, r.epoch, welcome)
 	for _, m := range r.out {
 		m.Ack = r.in
 		r.f.answer(r.inv.Hash, r.epoch, m)

@@ -41,6 +41,7 @@ type Browsers struct {
 	ports    []*browserPort
 	mux      ice.UDPMux
 	cert     webrtc.Certificate
+	public   netip.Addr
 	log      *slog.Logger
 
 	mu      sync.Mutex // guards talkers
@@ -56,7 +57,7 @@ var browserOrder = []string{"opus", "G722", "PCMA", "PCMU"}
 
 // NewBrowsers opens the port.
 func NewBrowsers(cfg BrowsersConfig) (*Browsers, error) {
-	b := &Browsers{loops: cfg.Loops, log: cfg.Log, talkers: map[uint32]*sound{}}
+	b := &Browsers{loops: cfg.Loops, public: cfg.Public, log: cfg.Log, talkers: map[uint32]*sound{}}
 	if err := b.listen(cfg); err != nil {
 		return nil, fmt.Errorf("media: browsers' UDP port %d: %w", cfg.Port, err)
 	}
@@ -100,6 +101,19 @@ func (b *Browsers) listen(cfg BrowsersConfig) error {
 	return nil
 }
 
+// Addresses are where browsers' media is received: as they are told, and on this
+// machine.
+func (b *Browsers) Addresses() map[netip.AddrPort]netip.AddrPort {
+	out := map[netip.AddrPort]netip.AddrPort{}
+	for _, p := range b.ports {
+		out[p.local] = p.local
+		if b.public.IsValid() {
+			out[netip.AddrPortFrom(b.public, p.local.Port())] = p.local
+		}
+	}
+	return out
+}
+
 // quiet is a logger for pion: its messages name addresses, one line a check.
 func quiet() logging.LoggerFactory {
 	f := logging.NewDefaultLoggerFactory()
@@ -123,6 +137,14 @@ func localAddresses() ([]netip.Addr, error) {
 	return out, nil
 }
 
+const (
+	// directFirst is how long a way through a NAT waits for one without.
+	directFirst = 100 * time.Millisecond
+	// relayAfter is how long a relay waits for a way without it: two round trips
+	// over a bad line.
+	relayAfter = 400 * time.Millisecond
+)
+
 // configure sets what every PeerConnection has in common.
 func (b *Browsers) configure(cfg BrowsersConfig) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -138,6 +160,9 @@ func (b *Browsers) configure(cfg BrowsersConfig) error {
 	se.SetICEUDPMux(b.mux)
 	se.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled) // .local names are passed over, never waited for
 	se.SetIncludeLoopbackCandidate(true)
+	se.SetSrflxAcceptanceMinWait(directFirst)
+	se.SetPrflxAcceptanceMinWait(directFirst)
+	se.SetRelayAcceptanceMinWait(relayAfter)
 	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
 	se.SetICETimeouts(5*time.Second, 20*time.Second, 2*time.Second)

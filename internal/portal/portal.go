@@ -26,7 +26,7 @@ import (
 
 // Config says where the page is served.
 type Config struct {
-	Listen    string `yaml:"listen" doc:"Where the patient's page is served. Plain HTTP: put a TLS proxy in front of any address but loopback." default:"127.0.0.1:8443"`
+	Listen    string `yaml:"listen" doc:"The one TCP port for patients: their page over HTTPS where tls names a certificate (plain HTTP where not: put a TLS proxy before any address but loopback), and the relay of turn." default:"127.0.0.1:8443"`
 	PublicURL string `yaml:"public_url" doc:"The address patients' links begin with." example:"https://visit.hospital.example"`
 }
 
@@ -43,18 +43,18 @@ const (
 
 // Options is what the portal needs from its surroundings.
 type Options struct {
-	Config Config
-	Bus    *bus.Bus
-	Page   fs.FS
-	Hash   func(token string) string
-	Log    *slog.Logger
+	Config   Config
+	Listener net.Listener // the portal closes it
+	Bus      *bus.Bus
+	Page     fs.FS
+	Hash     func(token string) string
+	Log      *slog.Logger
 }
 
 // Portal is the web server for patients.
 type Portal struct {
 	o       Options
 	srv     *http.Server
-	ln      net.Listener
 	origin  string
 	wg      sync.WaitGroup
 	ctx     context.Context
@@ -74,7 +74,7 @@ type guess struct {
 	since time.Time
 }
 
-// New opens the listener and begins to serve.
+// New begins to serve.
 func New(o Options) (*Portal, error) {
 	u, err := url.Parse(o.Config.PublicURL)
 	if err != nil {
@@ -83,9 +83,6 @@ func New(o Options) (*Portal, error) {
 	p := &Portal{o: o, origin: u.Scheme + "://" + u.Host, guesses: map[netip.Addr]*guess{}}
 	p.epochs.Store(uint64(time.Now().UnixNano()))
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	if p.ln, err = net.Listen("tcp", o.Config.Listen); err != nil {
-		return nil, fmt.Errorf("portal: %w", err)
-	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v/{token}", p.page)
 	mux.HandleFunc("GET /v/{token}/signal", p.signal)
@@ -93,15 +90,12 @@ func New(o Options) (*Portal, error) {
 	p.srv = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)}
 	p.wg.Go(func() {
-		if err := p.srv.Serve(p.ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := p.srv.Serve(o.Listener); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			o.Log.Error("portal ended", "error", err)
 		}
 	})
 	return p, nil
 }
-
-// Addr is where the portal listens.
-func (p *Portal) Addr() net.Addr { return p.ln.Addr() }
 
 // Close ends every connection.
 func (p *Portal) Close() error {

@@ -56,8 +56,8 @@ type Options struct {
 	Urgent      func(policy.Query) bool      // a call that no limit holds up
 	Far         func(leg call.Leg) call.Leg  // whom a leg talks to; nil: nobody
 	Ledger      Ledger
-	Bindings    Bindings         // nil: rooms are forgotten
-	Certificate *tls.Certificate // ours; nil: none
+	Bindings    Bindings                // nil: rooms are forgotten
+	Certificate func() *tls.Certificate // ours, as it is now; nil: we have none
 	Log         *slog.Logger
 }
 

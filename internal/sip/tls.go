@@ -12,24 +12,6 @@ import (
 	sipmsg "github.com/emiago/sipgo/sip"
 )
 
-// TLS is how we show who we are.
-type TLS struct {
-	CertFile string `yaml:"cert_file" doc:"Our certificate and what it is signed by, in PEM. tls:// listeners want it; trunks are shown it if they ask."`
-	KeyFile  string `yaml:"key_file" doc:"Its private key, in PEM."`
-}
-
-// Load reads the certificate; nil if there is none.
-func (c TLS) Load() (*tls.Certificate, error) {
-	if c.CertFile == "" && c.KeyFile == "" {
-		return nil, nil
-	}
-	own, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("the certificate: %w", err)
-	}
-	return &own, nil
-}
-
 // authorities reads who may have signed the trunk's certificate; nil: whoever the
 // system trusts.
 func (t *Trunk) authorities() (*x509.CertPool, []byte, error) {
@@ -64,7 +46,7 @@ func (s *Server) asClient() *tls.Config {
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, VerifyConnection: s.vouch}
 	if s.o.Certificate != nil {
-		c.Certificates = []tls.Certificate{*s.o.Certificate}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.o.Certificate(), nil }
 	}
 	return c
 }
@@ -114,7 +96,7 @@ func (h *hop) names(certs []*x509.Certificate) error {
 // asServer is how we are called over TLS: by trunks alone, and by those that are
 // mutual only with a certificate of their authority.
 func (s *Server) asServer() *tls.Config {
-	base := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*s.o.Certificate}}
+	base := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.o.Certificate(), nil }}
 	hello := func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		from, err := netip.ParseAddrPort(h.Conn.RemoteAddr().String())
 		if err != nil {

@@ -60,6 +60,13 @@ export function dropHome() {
   for (const ns of [home, middle]) ip('netns', 'del', ns);
 }
 
+/** Closes the home's network: what its firewall lets out, in the words of nft; nothing: all. */
+export function lets(...out) {
+  const nft = (text) => execFileSync('ip', ['netns', 'exec', home, 'nft', '-f', '-'], { input: text, stdio: ['pipe', 'pipe', 'pipe'] });
+  nft('table inet home {}\ndelete table inet home\n');
+  if (out.length) nft(`table inet home {\nchain out {\ntype filter hook output priority 0; policy drop; oif lo accept\n${out.join('\n')}\n}\n}\n`);
+}
+
 /** A program that runs another one in the home. */
 export function inHome(command) {
   const file = join(mkdtempSync(join(tmpdir(), 'sipbridge-home-')), 'run');

@@ -88,6 +88,15 @@ export class Patient {
     });
   }
 
+  /** How its packets go: the chosen pair's own candidate. */
+  async way() {
+    return this.page.evaluate(async () => {
+      const all = [...(await window.connections.at(-1).getStats()).values()];
+      const pair = all.find((s) => s.id === all.find((t) => t.type === 'transport')?.selectedCandidatePairId);
+      return all.find((s) => s.id === pair?.localCandidateId);
+    });
+  }
+
   /** What the browser measures of the sound that it gets. */
   async receives() {
     return this.page.evaluate(async () => [...(await window.connections.at(-1).getStats()).values()].find((s) => s.type === 'inbound-rtp' && s.kind === 'audio'));

@@ -26,7 +26,8 @@ export class Raw {
     raw.socket.on('message', (m) => raw.heard.push(String(m)));
     raw.rtp = dgram.createSocket('udp4');
     raw.packets = raw.events = 0;
-    raw.rtp.on('message', (m) => { raw.packets += 1; raw.events += (m[1] & 0x7f) === 101 ? 1 : 0; });
+    raw.sound = []; // the last second of what it hears
+    raw.rtp.on('message', (m) => { raw.sound = [...raw.sound.slice(-49), m.subarray(12)]; raw.packets += 1; raw.events += (m[1] & 0x7f) === 101 ? 1 : 0; });
     await new Promise((r) => raw.socket.bind(port, host, r));
     await new Promise((r) => raw.rtp.bind(0, '127.0.0.1', r));
     t.after(() => { clearInterval(raw.playing); raw.socket.close(); raw.rtp.close(); });
@@ -120,6 +121,15 @@ export class Raw {
     let seq = 0;
     const began = Date.now();
     this.playing = setInterval(() => { while (seq * ms < Date.now() - began) this.say(message, seq++, packet); }, 10);
+  }
+
+  /** What it hears: the strength of 1 kHz, and of all, in dB of full scale. */
+  listens() {
+    const x = Buffer.concat(this.sound).map((b) => ~b & 0xff);
+    const linear = [...x].map((b) => (b & 0x80 ? -1 : 1) * (((((b & 15) << 3) + 132) << (b >> 4 & 7)) - 132) / 32768);
+    const sum = linear.reduce((s, v, n) => [s[0] + v * Math.cos(Math.PI * n / 4), s[1] + v * Math.sin(Math.PI * n / 4)], [0, 0]);
+    const db = (power) => 10 * Math.log10(power || 1e-12);
+    return { tone: db(2 * (sum[0] ** 2 + sum[1] ** 2) / linear.length ** 2), all: db(linear.reduce((s, v) => s + v * v, 0) / linear.length) };
   }
 
   /** Sends a packet of sound where the description of a message says. */

@@ -1,30 +1,14 @@
 // SIP over TLS, towards a PBX and from it (RFC 3261 §26.3.1, RFC 5922).
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import tls from 'node:tls';
+import { at, authority, certificate, dir } from '../lib/certificates.mjs';
 import { server, serves } from '../lib/dns.mjs';
 import { makeHospital, dropHospital, startPBX, endAll, inHospital, until } from '../lib/net.mjs';
 import { Gateway, config } from '../lib/gateway.mjs';
 import { launch, Patient } from '../lib/page.mjs';
 import { answering, passes, sipp } from '../lib/sipp.mjs';
-
-const dir = mkdtempSync(join(tmpdir(), 'sipbridge-tls-'));
-const at = (name) => join(dir, name);
-const openssl = (...args) => execFileSync('openssl', args, { stdio: 'pipe' });
-
-/** An authority, and a certificate of it for an address. */
-function authority(name) {
-  openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', `/CN=${name}`, '-keyout', at(`${name}.key`), '-out', at(`${name}.pem`));
-}
-function certificate(name, by, address, ...names) {
-  openssl('req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', `/CN=${name}`, '-keyout', at(`${name}.key`), '-out', at(`${name}.csr`));
-  writeFileSync(at('san'), `subjectAltName=${[`IP:${address}`, ...names.map((n) => `DNS:${n}`)]}\n`);
-  openssl('x509', '-req', '-in', at(`${name}.csr`), '-CA', at(`${by}.pem`), '-CAkey', at(`${by}.key`), '-CAcreateserial', '-days', '2', '-extfile', at('san'), '-out', at(`${name}.pem`));
-}
 
 let gateway, browser;
 
@@ -128,7 +112,7 @@ test('a trunk that is mutual and shows no certificate is not listened to', async
 
 /** What becomes of a TLS client that says hello from an address. */
 const hello = (options) => new Promise((resolve) => {
-  const s = tls.connect({ host: '10.77.0.1', port: 5061, ca: execFileSync('cat', [at('ca.pem')]), checkServerIdentity: () => undefined, ...options });
+  const s = tls.connect({ host: '10.77.0.1', port: 5061, ca: readFileSync(at('ca.pem')), checkServerIdentity: () => undefined, ...options });
   s.on('secureConnect', () => setTimeout(() => s.write('OPTIONS sip:x SIP/2.0\r\n\r\n'), 50));
   s.on('error', (e) => resolve(e.code ?? e.message));
   s.on('close', () => resolve('closed'));

@@ -9,6 +9,7 @@ const query = new URLSearchParams(location.search);
 
 /** @type {MediaStream | null} */ let local = null;
 /** @type {RTCPeerConnection | null} */ let pc = null;
+/** @type {RTCIceServer[]} What helps where the network is closed; the welcome tells. */ let relays = [];
 /** @type {Signalling} */ let signalling;
 /** @type {string | null} */ let offered = null; // the hospital's offer, until the patient answers
 /** @type {string[]} */ let early = []; // candidates that came before the description
@@ -169,7 +170,7 @@ function ringback(on) {
 function connect() {
   sounding = false;
   pc?.close();
-  pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceServers: relays });
   const mine = pc;
   pc.onicecandidate = (e) => signalling.send({ type: 'candidate', candidate: e.candidate?.candidate ?? '' });
   pc.ontrack = (e) => {
@@ -255,6 +256,7 @@ function ended(code) {
 async function take(m) {
   switch (m.type) {
     case 'welcome':
+      relays = m.ice_servers ?? [];
       settled('network.');
       if (!greeted) {
         greeted = true;

@@ -1,0 +1,93 @@
+// Patients whose network is closed: Chromium in a home whose firewall lets little
+// out, towards the gateway's one TCP port and its UDP ports.
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+import { makeHospital, dropHospital, endAll, sleep, track, until } from '../lib/net.mjs';
+import { at, authority, certificate, trusting } from '../lib/certificates.mjs';
+import { Gateway, config } from '../lib/gateway.mjs';
+import { flags, Patient, tone } from '../lib/page.mjs';
+import { Raw } from '../lib/raw.mjs';
+import { makeHome, dropHome, inHome, lets, nearEnd } from './lab.mjs';
+
+const port = 18080;
+const homes = [
+  { name: 'lets all out', out: [] },
+  { name: 'lets no UDP out', out: ['meta l4proto tcp accept'], by: ['tcp', 'tls'] },
+  { name: 'lets out only TCP that is no TURN', out: ['@ih,32,32 0x2112a442 drop', 'meta l4proto tcp accept'], by: ['tls'] },
+  { name: 'lets only an HTTP proxy be reached', out: ['tcp dport 13128 accept'], by: ['tcp', 'tls'], proxy: true },
+];
+
+let gateway, trust;
+
+before(async () => {
+  authority('ca');
+  certificate('gateway', 'ca', nearEnd);
+  trust = trusting('ca');
+  makeHospital();
+  await makeHome();
+  gateway = await new Gateway(`${config({ routes: "  - {name: patients to the lab, when: 'call.source == \"browser\"', to: [trunk:lab]}\n  - {name: the lab to patients, to: [visit]}" })
+    .replace('interfaces: {', `interfaces: {wan: {address: ${nearEnd}}, `).replace('webrtc_port: 18443', 'webrtc_port: 18443, interface: wan')
+    .replace(/portal: .*/, `portal: {listen: "${nearEnd}:${port}", public_url: "https://${nearEnd}:${port}"}`)}
+tls: {cert_file: ${at('gateway.pem')}, key_file: ${at('gateway.key')}}
+turn: {udp: 13478, relay_ports: 24000-24099}`).start();
+  writeFileSync(at('tinyproxy.conf'), `Port 13128\nListen ${nearEnd}\nTimeout 600\nAllow 10.78.0.0/24\nConnectPort ${port}\n`);
+  const proxy = track(spawn('tinyproxy', ['-d', '-c', at('tinyproxy.conf')], { stdio: ['ignore', 'pipe', 'pipe'] }));
+  await until(() => /Listening|Accepting|listen/i.test(proxy.output), () => `tinyproxy: ${proxy.output}`);
+});
+
+after(async () => {
+  await endAll();
+  dropHome();
+  dropHospital();
+});
+
+for (const home of homes) {
+  for (const calling of ['a patient calls', 'a patient is called']) {
+    test(`${calling} from a home that ${home.name}`, async (t) => {
+      lets(...home.out);
+      t.after(() => lets());
+      const browser = await chromium.launch({ executablePath: inHome('/usr/bin/chromium'), env: { ...process.env, HOME: trust },
+        args: [...flags, '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', `--use-file-for-fake-audio-capture=${tone(48000)}`, ...(home.proxy ? [`--proxy-server=http://${nearEnd}:13128`] : [])] });
+      t.after(() => browser.close());
+      const phone = await Raw.open(t, 15099);
+      const inv = await gateway.invite('sip:1000@hospital');
+      const patient = await Patient.open(t, browser, inv.url);
+      await patient.reach('lobby');
+      const id = `closed${home.name.length}${calling.length}`;
+      const dialog = { id, tag: 'c', to: inv.dial_code };
+      let met, began;
+      if (calling === 'a patient calls') {
+        began = Date.now();
+        await patient.join();
+        met = await phone.hears('', /^INVITE/);
+        phone.answer(met, 200, { tag: 'c', sdp: true });
+      } else {
+        const answered = phone.call(dialog);
+        await patient.page.waitForSelector('#decline:visible');
+        began = Date.now();
+        await patient.join();
+        met = await answered;
+      }
+      phone.plays(met);
+      await patient.reach('connected', 20_000);
+      await until(() => phone.packets > 0, 'sound from the patient');
+      t.diagnostic(`from Join to the first sound: ${Date.now() - began} ms`);
+      await sleep(2500);
+      const heard = await patient.hear();
+      assert.ok(Math.abs(heard.hz - 1000) <= 6 && heard.db > -20, `the patient hears ${heard.hz} Hz, ${heard.db} dB`);
+      const { tone: strength, all } = phone.listens();
+      assert.ok(strength > -20 && all - strength < 0.5, `the telephone hears ${strength} dB of tone, ${all} dB in all`);
+      const way = await patient.way();
+      t.diagnostic(`by ${way.candidateType} ${way.relayProtocol ?? way.protocol}`);
+      if (home.by) assert.ok(way.candidateType === 'relay' && home.by.includes(way.relayProtocol), JSON.stringify(way));
+      else assert.notEqual(way.candidateType, 'relay');
+      await patient.page.click('#hangup');
+      const bye = await phone.hears('', /^BYE/);
+      phone.answer(bye, 200);
+      await until(async () => (await gateway.calls()).length === 0, 'the call to be over');
+    });
+  }
+}
