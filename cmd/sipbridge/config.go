@@ -127,7 +127,11 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 		doc.Fault(fmt.Sprintf("%d is no port", c.Media.WebRTCPort), "write a number from 1 to 65535", 0, "media", "webrtc_port")
 	}
 	knownInterface(c, doc, c.Media.Interface, "media", "interface")
-	for path, v := range map[string]string{"portal": c.Portal.Listen, "admin": c.Admin.Listen} {
+	page, plain := portalListener(c)
+	if a, err := netip.ParseAddrPort(page); err == nil && plain && !a.Addr().IsLoopback() {
+		doc.Fault("plain HTTP beyond this machine", "write ADDRESS:PORT and tls: {cert_file: FILE, key_file: FILE}, or http://127.0.0.1:PORT behind a TLS proxy", 0, "portal", "listen")
+	}
+	for path, v := range map[string]string{"portal": page, "admin": c.Admin.Listen} {
 		if _, err := netip.ParseAddrPort(v); err != nil {
 			doc.Fault(fmt.Sprintf("%q is no address and port", v), "write ADDRESS:PORT", 0, path, "listen")
 		}
@@ -174,6 +178,12 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 		doc.Fault(f.What, f.Instead, f.Offset, f.Path...)
 	}
 	return p
+}
+
+// portalListener is where the portal's port is, and whether it speaks plain HTTP
+// although there may be a certificate.
+func portalListener(c *Configuration) (address string, plain bool) {
+	return strings.CutPrefix(c.Portal.Listen, "http://")
 }
 
 // checkRelay is check for the relay.

@@ -105,7 +105,12 @@ func (g *gateway) open() (err error) {
 	if g.shown, err = cfg.TLS.Load(log); err != nil {
 		return err
 	}
-	if g.edge, err = edge.Open(cfg.Portal.Listen, g.shown, log); err != nil {
+	page, plain := portalListener(&cfg)
+	shown := g.shown
+	if plain {
+		shown = nil
+	}
+	if g.edge, err = edge.Open(page, shown, log); err != nil {
 		return err
 	}
 	g.opened(func() { g.edge.Close() })

@@ -26,7 +26,7 @@ import (
 
 // Config says where the page is served.
 type Config struct {
-	Listen    string `yaml:"listen" doc:"The one TCP port for patients: their page over HTTPS where tls names a certificate (plain HTTP where not: put a TLS proxy before any address but loopback), and the relay of turn." default:"127.0.0.1:8443"`
+	Listen    string `yaml:"listen" doc:"The one TCP port for patients: their page over HTTPS, if tls names a certificate, and the relay of turn. http:// before an address of loopback is for a TLS proxy that stands in front." default:"127.0.0.1:8443"`
 	PublicURL string `yaml:"public_url" doc:"The address patients' links begin with." example:"https://visit.hospital.example"`
 }
 

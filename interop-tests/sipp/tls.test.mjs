@@ -34,7 +34,7 @@ before(async () => {
     // The authority of one trunk says nothing of another: other's is known, too.
     trunks: [trunk('tls', '10.77.0.2', 'ca.pem'), trunk('imposter', '10.77.0.4:5071', 'ca.pem'), trunk('misnamed', '10.77.0.4:5072', 'ca.pem'), trunk('elsewhere', '10.77.0.9', 'other.pem'),
       ...['hospital', 'clinic'].map((d) => `  ${d === 'hospital' ? 'domain' : d}: {address: "sips:${d}.test", interface: pbx, options_every: 0s, ca_file: ${at('ca.pem')}, mutual: true}`)].join('\n'), sip: `  nameserver: ${server}`,
-  }).replace('"udp://127.0.0.1:15060"', '"udp://127.0.0.1:15060", "tls://10.77.0.1:5061"').replace(/ {2}pbx: .*\n/, '')}
+  }).replace('listen: "127.0.0.1:18080"', 'listen: "http://127.0.0.1:18080"').replace('"udp://127.0.0.1:15060"', '"udp://127.0.0.1:15060", "tls://10.77.0.1:5061"').replace(/ {2}pbx: .*\n/, '')}
 tls: {cert_file: ${at('gateway.pem')}, key_file: ${at('gateway.key')}}`).start();
   browser = await launch();
 });
