@@ -4,15 +4,13 @@ import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { chromium } from 'playwright-core';
 import { makeHospital, dropHospital, endAll, sleep, track, until } from '../lib/net.mjs';
-import { at, authority, certificate, trusting } from '../lib/certificates.mjs';
-import { Gateway, config } from '../lib/gateway.mjs';
-import { flags, Patient, tone } from '../lib/page.mjs';
+import { at } from '../lib/certificates.mjs';
+import { Gateway } from '../lib/gateway.mjs';
+import { Patient } from '../lib/page.mjs';
 import { Raw } from '../lib/raw.mjs';
-import { makeHome, dropHome, inHome, lets, nearEnd } from './lab.mjs';
+import { closedGateway, edgePort, launchAtHome, makeHome, dropHome, lets, nearEnd } from './lab.mjs';
 
-const port = 18080;
 const homes = [
   { name: 'lets all out', out: [] },
   { name: 'lets no UDP out', out: ['meta l4proto tcp accept'], by: ['tcp', 'tls'] },
@@ -20,20 +18,13 @@ const homes = [
   { name: 'lets only an HTTP proxy be reached', out: ['tcp dport 13128 accept'], by: ['tcp', 'tls'], proxy: true },
 ];
 
-let gateway, trust;
+let gateway;
 
 before(async () => {
-  authority('ca');
-  certificate('gateway', 'ca', nearEnd);
-  trust = trusting('ca');
   makeHospital();
   await makeHome();
-  gateway = await new Gateway(`${config({ routes: "  - {name: patients to the lab, when: 'call.source == \"browser\"', to: [trunk:lab]}\n  - {name: the lab to patients, to: [visit]}" })
-    .replace('interfaces: {', `interfaces: {wan: {address: ${nearEnd}}, `).replace('webrtc_port: 18443', 'webrtc_port: 18443, interface: wan')
-    .replace(/portal: .*/, `portal: {listen: "${nearEnd}:${port}", public_url: "https://${nearEnd}:${port}"}`)}
-tls: {cert_file: ${at('gateway.pem')}, key_file: ${at('gateway.key')}}
-turn: {udp: 13478, relay_ports: 24000-24099}`).start();
-  writeFileSync(at('tinyproxy.conf'), `Port 13128\nListen ${nearEnd}\nTimeout 600\nAllow 10.78.0.0/24\nConnectPort ${port}\n`);
+  gateway = await new Gateway(closedGateway()).start();
+  writeFileSync(at('tinyproxy.conf'), `Port 13128\nListen ${nearEnd}\nTimeout 600\nAllow 10.78.0.0/24\nConnectPort ${edgePort}\n`);
   const proxy = track(spawn('tinyproxy', ['-d', '-c', at('tinyproxy.conf')], { stdio: ['ignore', 'pipe', 'pipe'] }));
   await until(() => /Listening|Accepting|listen/i.test(proxy.output), () => `tinyproxy: ${proxy.output}`);
 });
@@ -49,8 +40,7 @@ for (const home of homes) {
     test(`${calling} from a home that ${home.name}`, async (t) => {
       lets(...home.out);
       t.after(() => lets());
-      const browser = await chromium.launch({ executablePath: inHome('/usr/bin/chromium'), env: { ...process.env, HOME: trust },
-        args: [...flags, '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', `--use-file-for-fake-audio-capture=${tone(48000)}`, ...(home.proxy ? [`--proxy-server=http://${nearEnd}:13128`] : [])] });
+      const browser = await launchAtHome(...(home.proxy ? [`--proxy-server=http://${nearEnd}:13128`] : []));
       t.after(() => browser.close());
       const phone = await Raw.open(t, 15099);
       const inv = await gateway.invite('sip:1000@hospital');

@@ -4,7 +4,11 @@ import { spawn, execFileSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+import { at, authority, certificate, trusting } from '../lib/certificates.mjs';
+import { config } from '../lib/gateway.mjs';
 import { track, sweep } from '../lib/net.mjs';
+import { flags, tone } from '../lib/page.mjs';
 
 export const nearEnd = '10.78.0.1';
 const home = `sbhome${process.pid}`, middle = `sbline${process.pid}`, near = `sbn${process.pid}`;
@@ -66,6 +70,30 @@ export function lets(...out) {
   nft('table inet home {}\ndelete table inet home\n');
   if (out.length) nft(`table inet home {\nchain out {\ntype filter hook output priority 0; policy drop; oif lo accept\n${out.join('\n')}\n}\n}\n`);
 }
+
+/** The home gets another address. */
+export function moves(from, to) {
+  ip('-n', home, 'addr', 'del', `${from}/24`, 'dev', 'home0');
+  ip('-n', home, 'addr', 'add', `${to}/24`, 'dev', 'home0');
+}
+
+/** The port of the page and of the relay, by TCP and TLS. */
+export const edgePort = 18080;
+
+/** A gateway that homes reach by HTTPS, at the near end, with a relay. */
+export function closedGateway() {
+  authority('ca');
+  certificate('gateway', 'ca', nearEnd);
+  return `${config({ routes: "  - {name: patients to the lab, when: 'call.source == \"browser\"', to: [trunk:lab]}\n  - {name: the lab to patients, to: [visit]}" })
+    .replace('interfaces: {', `interfaces: {wan: {address: ${nearEnd}}, `).replace('webrtc_port: 18443', 'webrtc_port: 18443, interface: wan')
+    .replace(/portal: .*/, `portal: {listen: "${nearEnd}:${edgePort}", public_url: "https://${nearEnd}:${edgePort}"}`)}
+tls: {cert_file: ${at('gateway.pem')}, key_file: ${at('gateway.key')}}
+turn: {udp: 13478, relay_ports: 24000-24099}`;
+}
+
+/** A browser in the home that trusts that gateway and whose microphone plays a tone. */
+export const launchAtHome = (...more) => chromium.launch({ executablePath: inHome('/usr/bin/chromium'), env: { ...process.env, HOME: trusting('ca') },
+  args: [...flags, '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', `--use-file-for-fake-audio-capture=${tone(48000)}`, ...more] });
 
 /** A program that runs another one in the home. */
 export function inHome(command) {

@@ -179,14 +179,70 @@ function connect() {
   };
   pc.onconnectionstatechange = () => {
     if (mine !== pc) return;
-    if (mine.connectionState === 'disconnected') notice('network.weak');
-    if (mine.connectionState === 'connected') settled('network.');
+    if (mine.connectionState === 'disconnected') {
+      notice('network.weak');
+      repairIn(patience);
+    }
+    if (mine.connectionState === 'failed') repairIn(0);
+    if (mine.connectionState === 'connected') {
+      clearTimeout(repairing);
+      settled('network.');
+    }
   };
   const track = local?.getAudioTracks()[0];
   if (track) pc.addTrack(track, /** @type {MediaStream} */ (local));
   Object.assign(window, { pc });
   return pc;
 }
+
+/** How long a connection may be weak, and how long a new one may take, before it is given up, in ms. */
+const patience = 1000, repairWithin = 6000;
+/** @type {number | undefined} */ let repairing;
+
+/** In a call whose path was lost, the network has another address, say: takes a new connection for the same call.
+ * @param {number} ms */
+function repairIn(ms) {
+  clearTimeout(repairing);
+  repairing = setTimeout(() => { if (pc?.connectionState !== 'connected') repair(); }, ms);
+}
+
+function repair() {
+  if (!['connected', 'held', 'reconnecting'].includes(state) || !pc) return;
+  last = 0;
+  enter('reconnecting');
+  status('reconnecting');
+  if (!looking) signalling.check();
+  offer('rejoin').catch((e) => console.error(e));
+  repairIn(repairWithin);
+}
+
+/** How many packets have come. */
+async function packets() {
+  let n = 0;
+  for (const s of (await pc?.getStats())?.values() ?? []) if (s.type === 'inbound-rtp') n += s.packetsReceived;
+  return n;
+}
+
+let came = 0, last = 0, looking = false;
+const talks = () => state === 'connected' && !held && pc?.connectionState === 'connected';
+
+/** Looks whether sound still comes: where none does, and the engine does not answer either, the network has changed, long
+ * before the browser would say so. */
+async function watch() {
+  if (!talks() || looking) return;
+  const mine = pc, n = await packets();
+  if (n !== came || !last) {
+    came = n;
+    last = Date.now();
+  } else if (Date.now() - last > patience) {
+    looking = true;
+    const answers = await signalling.check();
+    looking = false;
+    last = Date.now();
+    if (!answers && mine === pc) repair();
+  }
+}
+setInterval(watch, 250);
 
 /** @param {string} type */
 async function offer(type) {
@@ -242,6 +298,7 @@ async function join() {
 
 /** @param {string} code */
 function ended(code) {
+  clearTimeout(repairing);
   pc?.close();
   pc = null;
   offered = null;
@@ -286,7 +343,8 @@ async function take(m) {
     case 'answer':
       sounding = true;
       if (state === 'ringing') enter('ringing');
-      await pc?.setRemoteDescription({ type: 'answer', sdp: m.sdp });
+      if (pc?.signalingState !== 'have-local-offer') break; // to a connection that was given up
+      await pc.setRemoteDescription({ type: 'answer', sdp: m.sdp });
       await flush();
       break;
     case 'candidate':
@@ -334,6 +392,10 @@ async function welcomed(s) {
   }
   if (s === 'incoming') return; // the offer follows
   if (inCall) {
+    if (s !== 'ringing' && pc?.connectionState !== 'connected') { // a repair is under way, or will be
+      repairIn(patience);
+      return;
+    }
     enter(s === 'ringing' ? 'ringing' : held ? 'held' : 'connected');
     status(s === 'ringing' ? 'ringing' : held ? 'held' : 'connected');
     return;

@@ -3,6 +3,7 @@
 
 const pingEvery = 5000;
 const deadAfter = 15000;
+const answersWithin = 800;
 
 export class Signalling extends EventTarget {
   /** @param {string} url @param {string} tab */
@@ -87,8 +88,29 @@ export class Signalling extends EventTarget {
 
   ping() {
     if (this.ws?.readyState !== WebSocket.OPEN) return;
-    if (Date.now() - this.heard > deadAfter) this.ws.close();
+    if (Date.now() - this.heard > deadAfter) this.renew();
     else this.put({ type: 'ping', ack: this.ack });
+  }
+
+  /** Whether the WebSocket still leads somewhere: a network that changed may have swallowed it. One that does not is renewed. */
+  async check() {
+    const ws = this.ws;
+    if (ws?.readyState !== WebSocket.OPEN) return false;
+    const asked = Date.now();
+    this.ping();
+    await new Promise((r) => setTimeout(r, answersWithin));
+    if (this.heard >= asked) return true;
+    if (ws === this.ws) this.renew();
+    return false;
+  }
+
+  /** Drops a WebSocket that is dead, whose farewell nobody would hear, and opens another. */
+  renew() {
+    const dead = this.ws;
+    this.ws = undefined;
+    dead?.close();
+    this.dispatchEvent(new Event('lost'));
+    this.connect();
   }
 
   close() {

@@ -1,0 +1,84 @@
+// Networks that change under a call: the patient's address, and a path that goes
+// silent. The call goes on by another way.
+import { test, before, after } from 'node:test';
+import assert from 'node:assert/strict';
+import { makeHospital, dropHospital, endAll, sleep, until } from '../lib/net.mjs';
+import { Gateway } from '../lib/gateway.mjs';
+import { Patient } from '../lib/page.mjs';
+import { Raw } from '../lib/raw.mjs';
+import { closedGateway, launchAtHome, makeHome, dropHome, lets, moves } from './lab.mjs';
+
+let gateway, browser;
+
+before(async () => {
+  makeHospital();
+  await makeHome();
+  gateway = await new Gateway(closedGateway()).start();
+  browser = await launchAtHome();
+});
+
+after(async () => {
+  await browser?.close();
+  await endAll();
+  dropHome();
+  dropHospital();
+});
+
+/** A call of a patient's, with sound both ways. */
+async function talking(t) {
+  const phone = await Raw.open(t, 15099);
+  const patient = await Patient.open(t, browser, (await gateway.invite('sip:1000@hospital')).url);
+  await patient.reach('lobby');
+  await patient.join();
+  const invite = await phone.hears('', /^INVITE/);
+  phone.answer(invite, 200, { tag: 'm', sdp: true });
+  phone.plays(invite);
+  await patient.reach('connected');
+  await until(() => phone.packets > 50, 'sound from the patient');
+  const [call] = await gateway.calls();
+  return { phone, patient, call };
+}
+
+/** How long the telephone then hears nothing, in ms. */
+async function gap(phone, within) {
+  await sleep(300);
+  const before = phone.packets;
+  await sleep(200);
+  assert.ok(phone.packets - before < 5, 'the path was cut');
+  const cut = Date.now() - 500;
+  const from = phone.packets;
+  await until(() => phone.packets > from + 25, 'sound to come back', within);
+  return Date.now() - cut - 500;
+}
+
+async function goesOn(t, { phone, patient, call }) {
+  await patient.reach('connected');
+  await sleep(2500);
+  const heard = await patient.hear();
+  assert.ok(Math.abs(heard.hz - 1000) <= 6 && heard.db > -20, `the patient hears ${heard.hz} Hz, ${heard.db} dB`);
+  const { tone, all } = phone.listens();
+  assert.ok(tone > -20 && all - tone < 0.5, `the telephone hears ${tone} dB of tone, ${all} dB in all`);
+  const [now] = await gateway.calls();
+  assert.equal(now.id, call.id, 'it is the same call');
+  await patient.page.click('#hangup');
+  phone.answer(await phone.hears('', /^BYE/), 200);
+  await until(async () => (await gateway.calls()).length === 0, 'the call to be over');
+}
+
+test('the patient goes from one network to another: the call comes back', async (t) => {
+  const all = await talking(t);
+  moves('10.78.0.2', '10.78.0.3');
+  t.after(() => moves('10.78.0.3', '10.78.0.2'));
+  t.diagnostic(`silent for ${await gap(all.phone, 10_000)} ms`);
+  await goesOn(t, all);
+});
+
+test('a path that goes silent is left for the relay', async (t) => {
+  const all = await talking(t);
+  assert.notEqual((await all.patient.way()).candidateType, 'relay');
+  lets('udp dport 18443 drop', 'accept');
+  t.after(() => lets());
+  t.diagnostic(`silent for ${await gap(all.phone, 20_000)} ms`);
+  assert.equal((await all.patient.way()).candidateType, 'relay');
+  await goesOn(t, all);
+});
