@@ -116,7 +116,7 @@ func (f *framed) split() error {
 		if !f.s.heard(f.from, true, one) {
 			continue
 		}
-		read, wrong := f.s.inspect(one)
+		read, wrong := f.s.inspect(f.s.unquirk(f.from.Addr(), one))
 		if wrong.status != 0 {
 			f.answer(wrong, one)
 			continue

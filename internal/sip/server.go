@@ -290,7 +290,7 @@ func (s *Server) filter(p sipmsg.TransportReadProps, data []byte) ([]byte, error
 	if !s.heard(from, false, data) {
 		return nil, nil
 	}
-	data, wrong := s.inspect(data)
+	data, wrong := s.inspect(s.unquirk(from.Addr(), data))
 	if wrong.status == 0 {
 		return data, nil
 	}

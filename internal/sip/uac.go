@@ -84,6 +84,11 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 		atOnce(req, host(local.Addr()))
 	}
 	t.pass(req, facts.Headers)
+	for q := range t.quirks() {
+		if q.Out != nil {
+			q.Out(req)
+		}
+	}
 	if t.Reliable == "required" {
 		req.AppendHeader(header("Require", "100rel"))
 	}

@@ -357,6 +357,16 @@ export const matrix = [
       .isAsked('NOTIFY', 'SIP/2.0 100').answers(200).isAsked('NOTIFY', 'SIP/2.0 403').answers(200).waits(300).says('UPDATE').hears(200).hangsUp(),
     callee: () => new Callee().isCalled().takes().isHungUp(),
   },
+  {
+    rfc: 'RFC 3325 §9, docs/trunks.md', what: 'a quirk is evened out: who calls by Remote-Party-ID is told to others as the standards say',
+    at: '10.77.0.7', calleeAt: '10.77.0.3', caller: () => named('3000').calls({ headers: ['Remote-Party-ID: "Dr Sousa" <sip:4711@10.77.0.7>;party=calling;screen=yes;privacy=off'] }).waits(300).hangsUp(),
+    callee: () => new Callee().isCalled('P-Asserted-Identity: "Dr Sousa" <sip:4711@10.77.0.7>', { not: 'Remote-Party-ID' }).takes().isHungUp(),
+  },
+  {
+    rfc: 'RFC 3325 §9, docs/trunks.md', what: 'and told the PBX in its own way',
+    calleeAt: '10.77.0.7', caller: () => named('3003').calls({ headers: vouched }).waits(300).hangsUp(),
+    callee: () => new Callee().isCalled('Remote-Party-ID: "Dr Sousa" <sip:4711@[^>]*>;party=calling;screen=yes;privacy=off').takes().isHungUp(),
+  },
   // ---- requests ----
   {
     rfc: 'RFC 3261 §11.2', what: 'OPTIONS tells what we take',

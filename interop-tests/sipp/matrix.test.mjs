@@ -24,7 +24,7 @@ const routes = `  - {name: to patients, when: 'call.to.user.matches("^7[0-9]{6}$
 const trunks = `  desk: {address: "sip:10.77.0.3:5060", interface: pbx, options_every: 0s, trusted: true}
   safe: {address: "sip:10.77.0.5:5060", interface: pbx, options_every: 0s, srtp: required}
   wary: {address: "sip:10.77.0.6:5060", interface: pbx, options_every: 0s, srtp: optional}
-  old: {address: "sip:10.77.0.7:5060", interface: pbx, options_every: 0s, hold: zero, reliable: "off", event_payload: 96, ptime: 40ms, headers: [X-Visit, User-to-User], refer: pass, early_media: false}
+  old: {address: "sip:10.77.0.7:5060", interface: pbx, options_every: 0s, hold: zero, reliable: "off", event_payload: 96, ptime: 40ms, headers: [X-Visit, User-to-User], refer: pass, early_media: false, trusted: true, quirks: [cisco]}
   new: {address: "sip:10.77.0.8:5060", interface: pbx, options_every: 0s, hold: inactive, reliable: required, refer: refuse, session_expires: 0s}
 classes:
   costly: {numbers: "^900", from: [pbx]}`;
