@@ -14,6 +14,7 @@ import (
 	"github.com/sipbridge/sipbridge/internal/config"
 	"github.com/sipbridge/sipbridge/internal/edge"
 	"github.com/sipbridge/sipbridge/internal/invite"
+	"github.com/sipbridge/sipbridge/internal/media"
 	"github.com/sipbridge/sipbridge/internal/policy"
 	"github.com/sipbridge/sipbridge/internal/portal"
 	"github.com/sipbridge/sipbridge/internal/sip"
@@ -49,6 +50,7 @@ type Interface struct {
 type Media struct {
 	RTPPorts   string `yaml:"rtp_ports" doc:"The UDP ports towards PBXs and rooms: an even one and the next for each call." default:"20000-29999"`
 	WebRTCPort int    `yaml:"webrtc_port" doc:"The one UDP port for every browser." default:"8443"`
+	DSCP       int    `yaml:"dscp" doc:"How sound is marked for routers, 0 to 63; 46 is Expedited Forwarding." default:"46"`
 	Interface  string `yaml:"interface" doc:"The entry of interfaces that browsers reach. Empty: every address of this machine."`
 }
 
@@ -56,7 +58,7 @@ type Media struct {
 func defaults() Configuration {
 	return Configuration{Site: "main", Role: "all", State: "/var/lib/sipbridge",
 		SIP:    sip.Config{Listen: []string{"udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"}, ResolveEvery: time.Minute},
-		Media:  Media{RTPPorts: "20000-29999", WebRTCPort: 8443},
+		Media:  Media{RTPPorts: "20000-29999", WebRTCPort: 8443, DSCP: media.Expedited},
 		Portal: portal.Config{Listen: "127.0.0.1:8443"},
 		Admin:  admin.Config{Listen: "127.0.0.1:9090"},
 		TURN:   edge.TURN{UDP: 3478},
@@ -125,6 +127,9 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 	}
 	if c.Media.WebRTCPort < 1 || c.Media.WebRTCPort > 65535 {
 		doc.Fault(fmt.Sprintf("%d is no port", c.Media.WebRTCPort), "write a number from 1 to 65535", 0, "media", "webrtc_port")
+	}
+	if c.Media.DSCP < 0 || c.Media.DSCP > 63 {
+		doc.Fault(fmt.Sprintf("%d is no mark", c.Media.DSCP), "write a number from 0 to 63", 0, "media", "dscp")
 	}
 	knownInterface(c, doc, c.Media.Interface, "media", "interface")
 	page, plain := portalListener(c)

@@ -106,7 +106,7 @@ func freePort(network string, wish int) string {
 // startSwitchboard runs the demo hospital: a SIP user agent of its own, with its
 // own socket, that knows the gateway only as a trunk.
 func startSwitchboard(cfg Configuration, log *slog.Logger) (stop func(), err error) {
-	loops, err := media.NewLoops()
+	loops, err := media.NewLoops(media.Expedited)
 	if err != nil {
 		return nil, err
 	}

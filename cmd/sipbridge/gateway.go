@@ -88,7 +88,7 @@ func (g *gateway) open() (err error) {
 	if os.Getenv("GOGC") == "" {
 		g.opened(collect())
 	}
-	loops, err := media.NewLoops()
+	loops, err := media.NewLoops(cfg.Media.DSCP)
 	if err != nil {
 		return err
 	}

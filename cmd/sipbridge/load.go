@@ -70,7 +70,7 @@ var loadCallsCommand = &cli.Command{
 		&cli.StringFlag{Name: "admin", Value: "http://127.0.0.1:19090"},
 		&cli.StringFlag{Name: "rtpengine", Usage: "put rtpengine in the gateway's place: its control `ADDRESS`"}},
 	Action: func(c *cli.Context) error {
-		loops, err := media.NewLoops()
+		loops, err := media.NewLoops(media.Expedited)
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func open(t testing.TB) *page {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	loops, err := media.NewLoops()
+	loops, err := media.NewLoops(media.Expedited)
 	if err != nil {
 		t.Fatal(err)
 	}

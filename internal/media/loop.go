@@ -19,6 +19,7 @@ import (
 // Loops read every media socket of the process: one goroutine a processor
 // instead of one a socket, so that a wake-up serves all packets that are there.
 type Loops struct {
+	dscp   int
 	all    []*loop
 	turn   atomic.Uint32
 	wg     sync.WaitGroup
@@ -26,9 +27,14 @@ type Loops struct {
 	drums  drums
 }
 
-// NewLoops starts a loop for each processor.
-func NewLoops() (*Loops, error) {
-	l := new(Loops)
+// Expedited is the mark of sound for routers (EF, RFC 3246), which RFC 8837 wants of
+// browsers, too.
+const Expedited = 46
+
+// NewLoops starts a loop for each processor. Their sockets mark what they send with
+// dscp (RFC 2474), 0 to 63.
+func NewLoops(dscp int) (*Loops, error) {
+	l := &Loops{dscp: dscp}
 	for range runtime.GOMAXPROCS(0) {
 		one, err := newLoop()
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pion/rtp"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/sipbridge/sipbridge/internal/sdp"
 	"github.com/sipbridge/sipbridge/internal/transcode"
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func loops(t testing.TB) *Loops {
 	t.Helper()
-	l, err := NewLoops()
+	l, err := NewLoops(Expedited)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,4 +322,42 @@ func FuzzRTP(f *testing.F) {
 			t.Fatalf("payload at %d of %d in %d bytes", off, size, len(b))
 		}
 	})
+}
+
+func TestSoundIsMarkedForRouters(t *testing.T) {
+	l := loops(t)
+	for _, c := range []struct {
+		at             string
+		level, receive int
+	}{{"127.0.0.1", unix.IPPROTO_IP, unix.IP_RECVTOS}, {"::1", unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS}} {
+		peer, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(c.at), 0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		raw, err := peer.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), c.level, c.receive, 1) }); err != nil {
+			t.Fatal(err)
+		}
+		s, err := l.listenUDP(netip.AddrPortFrom(netip.MustParseAddr(c.at), 0), onePeer, func([]byte, netip.AddrPort) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.WriteTo([]byte("x"), peer.LocalAddr().(*net.UDPAddr).AddrPort()); err != nil {
+			t.Fatal(err)
+		}
+		oob := make([]byte, 64)
+		_, n, _, _, err := peer.ReadMsgUDPAddrPort(make([]byte, 10), oob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages, err := unix.ParseSocketControlMessage(oob[:n])
+		if err != nil || len(messages) == 0 || messages[0].Data[0] != Expedited<<2 {
+			t.Errorf("%s: marked %v, %v", c.at, messages, err)
+		}
+	}
 }

@@ -70,7 +70,7 @@ func (l *Loops) listenUDP(at netip.AddrPort, of sharing, take taker) (*socket, e
 		return nil, fmt.Errorf("media: socket: %w", err)
 	}
 	s.fd = fd
-	if err := s.bind(at, of); err != nil {
+	if err := errors.Join(s.mark(family, l.dscp), s.bind(at, of)); err != nil {
 		return nil, errors.Join(fmt.Errorf("media: listen on %v: %w", at, err), unix.Close(fd))
 	}
 	s.loop = l.next()
@@ -78,6 +78,14 @@ func (l *Loops) listenUDP(at netip.AddrPort, of sharing, take taker) (*socket, e
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return s, nil
+}
+
+// mark has routers know what is sent.
+func (s *socket) mark(family, dscp int) error {
+	if family == unix.AF_INET6 {
+		return unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, dscp<<2)
+	}
+	return unix.SetsockoptInt(s.fd, unix.IPPROTO_IP, unix.IP_TOS, dscp<<2)
 }
 
 func (s *socket) bind(at netip.AddrPort, of sharing) error {
