@@ -9,6 +9,8 @@ GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' 'web/page/*' 'i
 
 # The linter is a tool, not a part: it stays out of go.mod.
 LINTER := golangci-lint-v2.15.0
+# So is the authority that the tests ask for certificates.
+AUTHORITY := pebble-v2.10.1
 
 .PHONY: run test check lint bench sound soak build build-tools test-tools fuzz
 
@@ -25,7 +27,7 @@ build-tools:
 	@scripts/install git gcc libc6-dev pkg-config libopus-dev
 
 # What the tests need beside it: phones, a proxy, a browser.
-test-tools: build-tools bin/line bin/phone
+test-tools: build-tools bin/line bin/phone bin/$(AUTHORITY)
 	@scripts/install chromium firefox-esr sip-tester baresip-core kamailio kamailio-tls-modules openssl libnss3-tools tinyproxy nftables ffmpeg sox espeak-ng dnsmasq-base iproute2 procps util-linux
 	@cd interop-tests && { [ node_modules/.package-lock.json -nt package-lock.json ] || { \
 	  echo "installing from npm: playwright-core and puppeteer-core (they drive the browsers), axe-core (it looks for barriers)"; \
@@ -55,6 +57,10 @@ lint: build-tools bin/$(LINTER)
 bin/$(LINTER):
 	GOFLAGS= GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER:golangci-lint-%=%)
 	mv bin/golangci-lint $@
+
+bin/$(AUTHORITY):
+	GOFLAGS= GOBIN=$(CURDIR)/bin go install github.com/letsencrypt/pebble/v2/cmd/pebble@$(AUTHORITY:pebble-%=%)
+	mv bin/pebble $@
 
 # So many runs of each fuzzer; a time would end some of them in "deadline exceeded".
 FUZZTIME ?= 300000x

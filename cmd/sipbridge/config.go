@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -110,15 +109,15 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 	if err := c.SIP.CheckStrangers(); err != nil {
 		doc.Fault(err.Error(), "write ignore or refuse", 0, "sip", "strangers")
 	}
-	own, err := c.TLS.Load(slog.New(slog.DiscardHandler))
+	own, err := c.TLS.Check(publicHost(c))
 	if err != nil {
-		doc.Fault(err.Error(), "name a certificate and its key, both in PEM and readable by the gateway", 0, "tls")
+		doc.Fault(err.Error(), "name a certificate and its key, both in PEM and readable by the gateway, or write acme: true and a name in portal.public_url", 0, "tls")
 	}
 	for i, l := range c.SIP.Listen {
 		switch li, err := sip.ParseListener(l); {
 		case err != nil:
 			doc.Fault(err.Error(), "write udp://ADDRESS:PORT, tcp:// or tls://", 0, "sip", "listen", i)
-		case li.Network == "tls" && own == nil:
+		case li.Network == "tls" && !own:
 			doc.Fault("TLS is to be received, and there is no certificate", "write tls: {cert_file: FILE, key_file: FILE}", 0, "sip", "listen", i)
 		}
 	}
@@ -191,6 +190,15 @@ func portalListener(c *Configuration) (address string, plain bool) {
 	return strings.CutPrefix(c.Portal.Listen, "http://")
 }
 
+// publicHost is how browsers call us; "": it is not said.
+func publicHost(c *Configuration) string {
+	u, err := url.Parse(c.Portal.PublicURL)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
 // checkRelay is check for the relay.
 func checkRelay(c *Configuration, doc faulter) {
 	for i, x := range c.TURN.External {
@@ -214,7 +222,7 @@ func checkRelay(c *Configuration, doc faulter) {
 	if c.Media.Interface == "" {
 		doc.Fault("a relay must know its address", "write media: {interface: NAME}", 0, "turn", "relay_ports")
 	}
-	if u, err := url.Parse(c.Portal.PublicURL); err != nil || u.Hostname() == "" {
+	if publicHost(c) == "" {
 		doc.Fault("browsers must be told where the relay is", "write portal: {public_url: https://HOST}", 0, "turn", "relay_ports")
 	}
 }

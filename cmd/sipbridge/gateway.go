@@ -44,7 +44,7 @@ type gateway struct {
 	b2bua    *call.B2BUA
 	sip      *sip.Server
 	front    *browser.Front
-	shown    *edge.Certificates // ours; nil: none
+	shown    edge.Certificates // ours; nil: none
 	edge     *edge.Edge
 	relay    *edge.Relay
 	portal   *portal.Portal
@@ -102,10 +102,13 @@ func (g *gateway) open() (err error) {
 		return err
 	}
 	g.opened(func() { g.browsers.Close() })
-	if g.shown, err = cfg.TLS.Load(log); err != nil {
+	page, plain := portalListener(&cfg)
+	if g.shown, err = cfg.TLS.Open(publicHost(&cfg), page, filepath.Join(cfg.State, "acme"), log); err != nil {
 		return err
 	}
-	page, plain := portalListener(&cfg)
+	if g.shown != nil {
+		g.opened(g.shown.Close)
+	}
 	shown := g.shown
 	if plain {
 		shown = nil
@@ -131,7 +134,7 @@ func (g *gateway) open() (err error) {
 	}
 	var certificate func() *tls.Certificate
 	if g.shown != nil {
-		certificate = g.shown.Get
+		certificate = g.shown.Own
 	}
 	if g.sip, err = sip.NewServer(sip.Options{Config: cfg.SIP, Site: cfg.Site, Trunks: cfg.Trunks, Rooms: cfg.Rooms, Interfaces: interfaces, Bindings: bindings{g.bus, log},
 		Endpoint: g.endpoint, Handle: g.b2bua.Handle, Replace: g.b2bua.Replace, Far: g.b2bua.Far, Urgent: g.urgent, Ledger: ledger{g.bus}, Certificate: certificate, Log: log}); err != nil {

@@ -26,6 +26,7 @@ var owners = map[string][]string{
 	"github.com/emiago/sipgo":    {"internal/sip"},
 	"github.com/pion/webrtc":     {"internal/media", "internal/load"},
 	"github.com/pion/ice":        {"internal/media", "internal/load"},
+	"github.com/caddyserver":     {"internal/edge"},
 	"github.com/pion/turn":       {"internal/edge", "internal/media"},
 	"github.com/pion/sdp":        {"internal/sdp"},
 	"github.com/nats-io":         {"internal/bus"},

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/sipbridge/sipbridge/internal/edge"
 	"github.com/sipbridge/sipbridge/internal/sip"
 )
 
@@ -35,10 +36,10 @@ func (g *gateway) register(r *prometheus.Registry) {
 	counter("sipbridge_webrtc_control_dropped_total", "STUN, DTLS and RTCP packets from browsers that found no place in the queue.", g.browsers.Dropped)
 	counter("sipbridge_edge_unknown_total", "Connections to the portal's port that did not show what they are.", g.edge.Unknown.Load)
 	gauge("sipbridge_turn_allocations", "Addresses that the relay has lent to browsers.", func() float64 { return float64(g.relay.Allocations.Load()) })
-	counter("sipbridge_turn_refused_total", "Requests to the relay without valid credentials; each browser's first is one.", g.relay.Refused.Load)
+	counter("sipbridge_turn_refused_total", "Requests to the relay whose credentials are not valid, or no longer.", g.relay.Refused.Load)
 	counter("sipbridge_turn_dropped_total", "Packets to or from where the relay reaches nobody.", g.relay.Dropped.Load)
 	if g.shown != nil {
-		gauge("sipbridge_certificate_expires_seconds", "Until our certificate expires.", func() float64 { return time.Until(g.shown.Until()).Seconds() })
+		gauge("sipbridge_certificate_expires_seconds", "Until our certificate expires.", func() float64 { return time.Until(edge.Until(g.shown)).Seconds() })
 	}
 	r.MustRegister(totals{g})
 }

@@ -42,15 +42,15 @@ type Edge struct {
 }
 
 // Open listens. Without certificates the port speaks plain HTTP, else HTTPS.
-func Open(listen string, certificates *Certificates, log *slog.Logger) (*Edge, error) {
+func Open(listen string, certificates Certificates, log *slog.Logger) (*Edge, error) {
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
 	e := &Edge{ln: ln, log: log, http: newLane(ln.Addr()), relay: newLane(ln.Addr()), unsaid: make(chan struct{}, mostUnsaid)}
 	if certificates != nil {
-		e.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificates.Get(), nil },
-			NextProtos: []string{"h2", "http/1.1", "stun.turn"}} // RFC 7443
+		e.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.Get,
+			NextProtos: []string{"h2", "http/1.1", "stun.turn", acmeALPN}} // RFC 7443, RFC 8737
 	}
 	e.wg.Go(e.accept)
 	return e, nil
@@ -102,14 +102,14 @@ func (e *Edge) accept() {
 }
 
 // sort hands a connection to the part that it wants.
-func (e *Edge) sort(c net.Conn) {
-	stop := e.http.onClose(func() { c.Close() })
+func (e *Edge) sort(raw net.Conn) {
+	stop := e.http.onClose(func() { raw.Close() })
 	defer stop()
-	if err := c.SetDeadline(time.Now().Add(sayWithin)); err != nil {
-		c.Close()
+	if err := raw.SetDeadline(time.Now().Add(sayWithin)); err != nil {
+		raw.Close()
 		return
 	}
-	to, c := e.lane(c)
+	to, c := e.lane(raw)
 	if to == nil || c.SetDeadline(time.Time{}) != nil {
 		e.Unknown.Add(1)
 		c.Close()
@@ -151,6 +151,8 @@ func (e *Edge) inside(c *tls.Conn) (*lane, net.Conn) {
 		return e.http, c
 	case "stun.turn":
 		return e.relay, c
+	case acmeALPN: // the handshake was all that the authority wanted
+		return nil, c
 	}
 	seen := &looked{Conn: c, r: bufio.NewReader(c)} // browsers' TURN says nothing by ALPN
 	if saysSTUN(seen.r) {

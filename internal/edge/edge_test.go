@@ -57,10 +57,10 @@ func certify(t *testing.T, dir string, until time.Time) TLS {
 
 func open(t *testing.T, secure bool) *Edge {
 	t.Helper()
-	var own *Certificates
+	var own Certificates
 	if secure {
 		var err error
-		if own, err = certify(t, t.TempDir(), time.Now().Add(time.Hour)).Load(slog.New(slog.DiscardHandler)); err != nil {
+		if own, err = certify(t, t.TempDir(), time.Now().Add(time.Hour)).Open("", "", "", slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -352,16 +352,17 @@ func TestAVisitHasSoManyAddresses(t *testing.T) {
 func TestANewCertificateIsTaken(t *testing.T) {
 	dir := t.TempDir()
 	first := time.Now().Add(time.Hour).Truncate(time.Second)
-	c, err := certify(t, dir, first).Load(slog.New(slog.DiscardHandler))
+	own, err := certify(t, dir, first).Open("", "", "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := own.(*kept)
 	look := func(want time.Time) {
 		t.Helper()
 		c.mu.Lock()
 		c.looked = time.Time{}
 		c.mu.Unlock()
-		if got := c.Until(); !got.Equal(want) {
+		if got := Until(c); !got.Equal(want) {
 			t.Errorf("until %v, want %v", got, want)
 		}
 	}

@@ -24,7 +24,7 @@ import (
 // TURN is the relay for browsers that cannot reach our media port (RFC 8656).
 type TURN struct {
 	UDP        int        `yaml:"udp" doc:"The UDP port of the relay. 0: only the portal's TCP port, by TCP and TLS." default:"3478"`
-	RelayPorts string     `yaml:"relay_ports" doc:"The UDP ports that it relays from, one for each browser that needs it: 49152-49999, say. Empty: no relay of our own."`
+	RelayPorts string     `yaml:"relay_ports" doc:"The UDP ports that it relays from, up to two for each browser in a call: 49152-49999, say. Empty: no relay of our own."`
 	External   []External `yaml:"external" doc:"Other servers that browsers are told of."`
 }
 
@@ -163,9 +163,10 @@ func (r *Relay) Servers(visit string, until time.Time) []Server {
 		if r.o.Config.UDP > 0 {
 			urls = append(urls, "turn:"+at(r.o.Config.UDP)+"?transport=udp")
 		}
-		urls = append(urls, "turn:"+at(r.o.Port)+"?transport=tcp")
-		if r.o.Edge.Secure() {
+		if r.o.Edge.Secure() { // what lets plain TURN through lets TLS through, too
 			urls = append(urls, "turns:"+at(r.o.Port)+"?transport=tcp")
+		} else {
+			urls = append(urls, "turn:"+at(r.o.Port)+"?transport=tcp")
 		}
 		out = append(out, Server{urls, user, password(r.secret, user)})
 	}
@@ -192,10 +193,8 @@ func password(secret []byte, user string) string {
 func (r *Relay) authorize(a *turn.RequestAttributes) (user string, key []byte, ok bool) {
 	until, visit, ok := strings.Cut(a.Username, ":")
 	seconds, err := strconv.ParseInt(until, 10, 64)
-	if !ok || err != nil {
-		return "", nil, false
-	}
-	if a.Method == stun.MethodAllocate && (time.Now().Unix() > seconds || !r.o.Valid(visit)) {
+	if !ok || err != nil || a.Method == stun.MethodAllocate && (time.Now().Unix() > seconds || !r.o.Valid(visit)) {
+		r.Refused.Add(1)
 		return "", nil, false
 	}
 	return visit, turn.GenerateAuthKey(a.Username, realm, password(r.secret, a.Username)), true

@@ -46,7 +46,12 @@ func (s *Server) asClient() *tls.Config {
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, VerifyConnection: s.vouch}
 	if s.o.Certificate != nil {
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.o.Certificate(), nil }
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if own := s.o.Certificate(); own != nil {
+				return own, nil
+			}
+			return new(tls.Certificate), nil
+		}
 	}
 	return c
 }
