@@ -187,6 +187,10 @@ function connect() {
     if (mine.connectionState === 'connected') {
       clearTimeout(repairing);
       settled('network.');
+      if (state === 'reconnecting' && signalling.welcomed) {
+        enter(held ? 'held' : 'connected');
+        status(held ? 'held' : 'connected');
+      }
     }
   };
   const track = local?.getAudioTracks()[0];
@@ -392,8 +396,8 @@ async function welcomed(s) {
   }
   if (s === 'incoming') return; // the offer follows
   if (inCall) {
-    if (s !== 'ringing' && pc?.connectionState !== 'connected') { // a repair is under way, or will be
-      repairIn(patience);
+    if (s !== 'ringing' && pc?.connectionState !== 'connected') { // it is under way, or to be repaired
+      repairIn(['new', 'connecting'].includes(pc?.connectionState ?? '') ? repairWithin : patience);
       return;
     }
     enter(s === 'ringing' ? 'ringing' : held ? 'held' : 'connected');
