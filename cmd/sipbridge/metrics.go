@@ -39,7 +39,13 @@ func (g *gateway) register(r *prometheus.Registry) {
 	counter("sipbridge_turn_refused_total", "Requests to the relay whose credentials are not valid, or no longer.", g.relay.Refused.Load)
 	counter("sipbridge_turn_dropped_total", "Packets to or from where the relay reaches nobody.", g.relay.Dropped.Load)
 	if g.shown != nil {
-		gauge("sipbridge_certificate_expires_seconds", "Until our certificate expires.", func() float64 { return time.Until(edge.Until(g.shown)).Seconds() })
+		gauge("sipbridge_certificate_expires_seconds", "Until our certificate expires; 0: there is none yet.", func() float64 {
+			until := edge.Until(g.shown)
+			if until.IsZero() {
+				return 0
+			}
+			return time.Until(until).Seconds()
+		})
 	}
 	r.MustRegister(totals{g})
 }

@@ -11,10 +11,9 @@ import (
 
 // lend opens the relay, if the file wants one.
 func (g *gateway) lend(wan Interface) (err error) {
-	o := edge.RelayOptions{Config: g.cfg.TURN, Edge: g.edge, Listen: address(wan.Address), Public: address(wan.Public), Own: g.browsers.Addresses(), Log: g.log,
+	o := edge.RelayOptions{Config: g.cfg.TURN, Edge: g.edge, Listen: address(wan.Address), Public: address(wan.Public), Own: g.browsers.Addresses(), Host: publicHost(&g.cfg),
 		Valid: func(visit string) bool { _, err := g.book.ByID(visit); return err == nil }}
 	if u, err := url.Parse(g.cfg.Portal.PublicURL); err == nil {
-		o.Host = u.Hostname()
 		if o.Port, err = strconv.Atoi(u.Port()); err != nil {
 			o.Port = 443
 			if u.Scheme == "http" {

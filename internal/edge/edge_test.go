@@ -105,7 +105,7 @@ func media(t *testing.T) netip.AddrPort {
 
 func relay(t *testing.T, e *Edge, own map[netip.AddrPort]netip.AddrPort, valid func(string) bool) *Relay {
 	t.Helper()
-	r, err := NewRelay(RelayOptions{Config: TURN{RelayPorts: "x"}, Edge: e, Host: "127.0.0.1", Ports: [2]int{24500, 24599}, Listen: here, Own: own, Valid: valid, Log: slog.New(slog.DiscardHandler)})
+	r, err := NewRelay(RelayOptions{Edge: e, Host: "127.0.0.1", Ports: [2]int{24500, 24599}, Listen: here, Own: own, Valid: valid})
 	if err != nil {
 		t.Fatal(err)
 	}

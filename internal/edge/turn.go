@@ -6,7 +6,6 @@ import (
 	"crypto/sha1" //nolint:gosec // what TURN's long-term credentials are made of
 	"encoding/base64"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -87,7 +86,6 @@ type RelayOptions struct {
 	Public netip.Addr                        // what a 1:1 NAT makes of it; zero: there is none
 	Own    map[netip.AddrPort]netip.AddrPort // our media: as browsers are told, and where it is
 	Valid  func(visit string) bool           // whether a visit may still use the relay
-	Log    *slog.Logger
 }
 
 // Relay lends browsers an address near us, for packets to and from our own media
