@@ -12,7 +12,7 @@ LINTER := golangci-lint-v2.15.0
 # So is the authority that the tests ask for certificates.
 AUTHORITY := pebble-v2.10.1
 
-.PHONY: run test check lint bench sound soak build build-tools test-tools fuzz
+.PHONY: run test check lint bench sound lab soak build build-tools test-tools fuzz
 
 run: build
 	@bin/sipbridge demo
@@ -28,7 +28,7 @@ build-tools:
 
 # What the tests need beside it: phones, a proxy, a browser.
 test-tools: build-tools bin/line bin/phone bin/$(AUTHORITY)
-	@scripts/install chromium firefox-esr sip-tester baresip-core kamailio kamailio-tls-modules openssl libnss3-tools tinyproxy nftables ffmpeg sox espeak-ng dnsmasq-base iproute2 procps util-linux
+	@scripts/install chromium firefox-esr sip-tester baresip-core kamailio kamailio-tls-modules openssl libnss3-tools tinyproxy nftables ffmpeg sox espeak-ng dnsmasq-base iproute2 curl procps util-linux
 	@cd interop-tests && { [ node_modules/.package-lock.json -nt package-lock.json ] || { \
 	  echo "installing from npm: playwright-core and puppeteer-core (they drive the browsers), axe-core (it looks for barriers)"; \
 	  npm ci --no-audit --no-fund --ignore-scripts; }; }
@@ -73,6 +73,10 @@ fuzz: build-tools
 sound: test-tools build
 	@scripts/install rtpengine-daemon
 	node interop-tests/sound/intelligibility.mjs
+
+# Every hospital network against every home network, LAB_CALLS calls each; writes docs/networks.md.
+lab: test-tools build
+	node interop-tests/lab/matrix.mjs
 
 # Hours of calls, SOAK_HOURS of them; ends with what was left behind.
 soak: test-tools build

@@ -23,7 +23,7 @@ import (
 // Configuration is the whole file.
 type Configuration struct {
 	Site       string               `yaml:"site" doc:"The name of this engine on the bus and in its links: small letters, digits and hyphens." default:"main"`
-	Role       string               `yaml:"role" doc:"all. (portal and engine, apart, are not built yet.)" default:"all"`
+	Role       string               `yaml:"role" doc:"all; or, apart, portal (the page and the relay, where patients reach them) and engine (calls, in the hospital, which need not be reached)." default:"all"`
 	State      string               `yaml:"state" doc:"The directory for what must outlive the process: invitations, dialogs, call records." default:"/var/lib/sipbridge"`
 	Interfaces map[string]Interface `yaml:"interfaces" doc:"Addresses we speak from; a trunk or the browsers name one." example:"pbx"`
 	SIP        sip.Config           `yaml:"sip" doc:"The SIP side."`
@@ -34,6 +34,8 @@ type Configuration struct {
 	Drain      time.Duration        `yaml:"drain" doc:"How long the first SIGTERM lets calls end by themselves." default:"0s"`
 	TLS        edge.TLS             `yaml:"tls" doc:"Our certificate."`
 	TURN       edge.TURN            `yaml:"turn" doc:"The relay for patients whose network lets nothing but TCP through."`
+	Bus        BusConfig            `yaml:"bus" doc:"Where an engine finds its portal."`
+	Sites      map[string]Site      `yaml:"sites" doc:"The engines that a portal lets in, by their site; each with the public half of its key, as sipbridge key printed it: {lisbon: {key: KEY}}."`
 	Trunks     map[string]sip.Trunk `yaml:"trunks" doc:"PBXs and proxies. A call from a trunk has its name as call.source." example:"pbx"`
 	Rooms      map[string]sip.Room  `yaml:"rooms" doc:"Video rooms and telephones that register with us. A call from one has room as call.source." example:"theatre2"`
 	policy.Config
@@ -55,7 +57,7 @@ type Media struct {
 
 // defaults are what is left out.
 func defaults() Configuration {
-	return Configuration{Site: "main", Role: "all", State: "/var/lib/sipbridge",
+	return Configuration{Site: "main", Role: roleAll, State: "/var/lib/sipbridge",
 		SIP:    sip.Config{Listen: []string{"udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"}, ResolveEvery: time.Minute},
 		Media:  Media{RTPPorts: "20000-29999", WebRTCPort: 8443, DSCP: media.Expedited},
 		Portal: portal.Config{Listen: "127.0.0.1:8443"},
@@ -84,12 +86,10 @@ type faulter interface {
 
 // check is all that can be said of a configuration without opening a socket.
 func check(c *Configuration, doc faulter) *policy.Policy {
-	if c.Site == "" || strings.Trim(c.Site, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || len(c.Site) > 63 {
+	if !siteName(c.Site) {
 		doc.Fault(fmt.Sprintf("%q is no site", c.Site), "write small letters, digits and hyphens", 0, "site")
 	}
-	if c.Role != "all" {
-		doc.Fault(fmt.Sprintf("the role %q is not built yet", c.Role), "write all", 0, "role")
-	}
+	checkRole(c, doc)
 	for name, i := range c.Interfaces {
 		for field, v := range map[string]string{"address": i.Address, "public": i.Public} {
 			if _, err := netip.ParseAddr(v); err != nil && (v != "" || field == "address") {
@@ -204,6 +204,11 @@ func checkRelay(c *Configuration, doc faulter) {
 	for i, x := range c.TURN.External {
 		if err := x.Check(); err != nil {
 			doc.Fault(err.Error(), "write {url: turns:HOST:PORT?transport=tcp, secret_file: FILE}, or {url: stun:HOST:PORT}", 0, "turn", "external", i)
+		}
+	}
+	for i, p := range c.TURN.Peers {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			doc.Fault(fmt.Sprintf("%q is no network", p), "write ADDRESS/LENGTH, as in 100.64.0.0/10", 0, "turn", "peers", i)
 		}
 	}
 	if c.TURN.UDP < 0 || c.TURN.UDP > 65535 {

@@ -115,7 +115,14 @@ func TestEveryFaultIsNamedAtOnceWithItsPlace(t *testing.T) {
 		{"two trunks with one network", "trunks:\n  a: {address: 'sip:10.0.0.1', accept_from: [10.0.0.0/24]}\n  b: {address: 'sip:10.0.0.2', accept_from: [10.0.0.0/24]}\n", "accepts from the same network"},
 		{"TLS without a certificate", "sip: {listen: ['tls://0.0.0.0:5061']}\n", "there is no certificate"},
 		{"SRTP as it cannot be", "trunks: {a: {address: 'sip:10.0.0.1', srtp: always}}\n", "write off, optional or required"},
-		{"a role that is not built", "role: portal\n", `the role "portal" is not built yet`},
+		{"a role that there is not", "role: door\n", `there is no role "door"; write all, portal or engine`},
+		{"a portal without engines", "role: portal\n", "a portal without engines; write sites"},
+		{"a portal with trunks", "role: portal\ntrunks: {a: {address: 'sip:10.0.0.1'}}\n", "2:9: a portal has no trunks"},
+		{"an engine's key that is none", "role: portal\nsites: {lisbon: {key: x}}\n", "2:23: this is no key that sipbridge key has printed"},
+		{"an engine that is led nowhere", "role: engine\n", `"" does not lead to a portal; write url: wss://HOST`},
+		{"an engine without a key", "role: engine\nbus: {url: 'wss://portal.example'}\n", "make one: sipbridge key FILE"},
+		{"an engine with a relay", "role: engine\nturn: {relay_ports: 49152-49999}\n", "the relay is the portal's"},
+		{"a way to a portal that is here", "bus: {url: 'wss://portal.example'}\n", "only an engine is led to a portal elsewhere"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := defaults()
@@ -131,7 +138,7 @@ func TestEveryFaultIsNamedAtOnceWithItsPlace(t *testing.T) {
 		})
 	}
 	cfg := defaults()
-	doc := config.Parse("f.yaml", []byte("sitee: x\ndrain: soon\nrole: portal\n"), &cfg)
+	doc := config.Parse("f.yaml", []byte("sitee: x\ndrain: soon\nrole: door\n"), &cfg)
 	check(&cfg, doc)
 	if n := len(doc.Faults()); n != 3 {
 		t.Errorf("%d faults, want all 3 at once: %v", n, doc.Faults())

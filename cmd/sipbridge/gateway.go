@@ -29,13 +29,12 @@ import (
 	"github.com/sipbridge/sipbridge/internal/policy"
 	"github.com/sipbridge/sipbridge/internal/portal"
 	"github.com/sipbridge/sipbridge/internal/sip"
-	"github.com/sipbridge/sipbridge/web"
 )
 
-// gateway is everything wired together.
+// gateway is everything wired together, or an engine: everything but the port that
+// patients reach.
 type gateway struct {
-	cfg      Configuration
-	log      *slog.Logger
+	face
 	bus      *bus.Bus
 	lines    *audit.Lines
 	loops    *media.Loops
@@ -44,26 +43,25 @@ type gateway struct {
 	b2bua    *call.B2BUA
 	sip      *sip.Server
 	front    *browser.Front
-	shown    edge.Certificates // ours; nil: none
-	edge     *edge.Edge
-	relay    *edge.Relay
-	portal   *portal.Portal
-	admin    *admin.Server
+	borrower *edge.Borrower // of an engine; nil: the relay is ours
 	book     invite.Book
 	policy   atomic.Pointer[policy.Policy]
 	draining atomic.Bool
-	down     []func() // what is open, to be closed in reverse
 }
 
 // start opens the gateway. On an error all that was opened is closed again.
 func start(cfg Configuration, p *policy.Policy, log *slog.Logger) (*gateway, error) {
-	g := &gateway{cfg: cfg, log: log}
+	g := &gateway{face: face{cfg: cfg, log: log}}
 	g.policy.Store(p)
 	if err := g.open(); err != nil {
 		g.close()
 		return nil, err
 	}
-	log.Info("ready", "site", cfg.Site, "portal", g.edge.Addr().String(), "admin", g.admin.Addr().String())
+	at := cfg.Bus.URL
+	if g.edge != nil {
+		at = g.edge.Addr().String()
+	}
+	log.Info("ready", "site", cfg.Site, "portal", at, "admin", g.admin.Addr().String())
 	return g, nil
 }
 
@@ -77,7 +75,19 @@ func (g *gateway) open() (err error) {
 		return err
 	}
 	g.opened(func() { g.lines.Close() })
-	if g.bus, err = bus.Open(filepath.Join(cfg.State, "bus"), log); err != nil {
+	var leaf *bus.Leaf
+	var dialer media.Dialer
+	if cfg.Role == roleEngine {
+		way, err := cfg.Bus.outward()
+		if err != nil {
+			return err
+		}
+		if leaf, err = cfg.Bus.leaf(way); err != nil {
+			return err
+		}
+		dialer = way
+	}
+	if g.bus, err = bus.Open(filepath.Join(cfg.State, "bus"), leaf, log); err != nil {
 		return err
 	}
 	g.opened(g.bus.Close)
@@ -98,32 +108,31 @@ func (g *gateway) open() (err error) {
 		return err
 	}
 	wan := cfg.Interfaces[cfg.Media.Interface]
-	if g.browsers, err = media.NewBrowsers(media.BrowsersConfig{Loops: loops, Port: cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), Log: log}); err != nil {
+	if g.browsers, err = media.NewBrowsers(media.BrowsersConfig{Loops: loops, Port: cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), Dialer: dialer, Log: log}); err != nil {
 		return err
 	}
 	g.opened(func() { g.browsers.Close() })
-	page, plain := portalListener(&cfg)
-	if g.shown, err = cfg.TLS.Open(publicHost(&cfg), page, filepath.Join(cfg.State, "acme"), log); err != nil {
+	if err := g.certify(); err != nil {
 		return err
 	}
-	if g.shown != nil {
-		g.opened(g.shown.Close)
-	}
-	shown := g.shown
-	if plain {
-		shown = nil
-	}
-	if g.edge, err = edge.Open(page, shown, log); err != nil {
-		return err
-	}
-	g.opened(func() { g.edge.Close() })
-	g.book = invite.Book{Site: cfg.Site, Config: cfg.Visits, Store: g.bus.Visits()}
-	if err := g.lend(wan); err != nil {
-		return err
+	g.book = invite.Book{Site: cfg.Site, Config: cfg.Visits, Store: g.bus.Visits(), Revoked: g.revoked}
+	if cfg.Role == roleEngine {
+		if g.borrower, err = edge.NewBorrower(cfg.Site, g.bus.Wire); err != nil {
+			return err
+		}
+		g.opened(g.borrower.Close)
+	} else {
+		if err := g.listen(); err != nil {
+			return err
+		}
+		valid := func(visit string) bool { _, err := g.book.ByHash(visit); return err == nil }
+		if err := g.lend(g.browsers.Addresses(), valid); err != nil {
+			return err
+		}
 	}
 	dialers := map[string]call.Dialer{}
 	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Limits: func(number string) []policy.Limit { return g.policy.Load().Limits(number) }, Dialers: dialers, Full: loops.Full, Open: g.openCall, Record: g.record, Log: log})
-	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Bus: g.bus, Invitations: g.book, Browsers: g.browsers,
+	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Wire: g.bus.Wire, Invitations: g.book, Browsers: g.browsers,
 		Handle: g.b2bua.Handle, Relays: g.relays, Log: log}); err != nil {
 		return err
 	}
@@ -142,24 +151,22 @@ func (g *gateway) open() (err error) {
 	}
 	g.opened(func() { g.sip.Close() })
 	dialers["trunk"], dialers["room"], dialers["visit"] = g.sip, g.sip, g.front
-	if g.portal, err = portal.New(portal.Options{Config: cfg.Portal, Listener: g.edge.HTTP(), Bus: g.bus, Page: web.Files, Hash: invite.Hash, Log: log}); err != nil {
-		return err
+	if cfg.Role != roleEngine {
+		ours := func(site string) *bus.Wire {
+			if site != cfg.Site {
+				return nil
+			}
+			return g.bus.Wire
+		}
+		if err := g.serve(portal.Options{Wire: ours}); err != nil {
+			return err
+		}
 	}
-	g.opened(func() { g.portal.Close() })
 	if err := g.administer(); err != nil {
 		return err
 	}
 	g.recover()
 	return nil
-}
-
-func (g *gateway) opened(f func()) { g.down = append(g.down, f) }
-
-func (g *gateway) close() {
-	for i := len(g.down) - 1; i >= 0; i-- {
-		g.down[i]()
-	}
-	g.down = nil
 }
 
 // stop refuses new calls, lets the others drain, ends them and closes all.
@@ -187,7 +194,7 @@ func (g *gateway) endpoint(t sip.Trunk, listen netip.Addr) (media.Endpoint, erro
 }
 
 func (g *gateway) link(token string) string {
-	base := strings.TrimSuffix(g.cfg.Portal.PublicURL, "/")
+	base := strings.TrimSuffix(publicURL(&g.cfg), "/")
 	if base == "" {
 		base = "http://" + g.edge.Addr().String()
 	}

@@ -32,7 +32,7 @@ var owners = map[string][]string{
 	"github.com/nats-io":         {"internal/bus"},
 	"cel.dev/cel-go":             {"internal/policy"},
 	"go.yaml.in/yaml":            {"internal/config"},
-	"github.com/coder/websocket": {"internal/portal", "internal/load"},
+	"github.com/coder/websocket": {"internal/portal", "internal/edge", "internal/load"},
 	"gopkg.in/hraban/opus.v2":    {"internal/transcode"},
 	"github.com/urfave/cli":      {"cmd/sipbridge"},
 }

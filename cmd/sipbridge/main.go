@@ -30,7 +30,7 @@ func main() {
 	app := &cli.App{
 		Name:           "sipbridge",
 		Usage:          "a gateway between SIP telephones and browsers",
-		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand, trunksCommand, loadCommand},
+		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand, trunksCommand, keyCommand, loadCommand},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return cli.Exit(err.Error(), exitUsage) },
 	}
@@ -71,6 +71,13 @@ var serveCommand = &cli.Command{
 			return printFaults(faults)
 		}
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+		if cfg.Role == rolePortal {
+			o, err := startOutpost(cfg, log)
+			if err != nil {
+				return err
+			}
+			return untilSignal(func() {}, o.stop, 0)
+		}
 		g, err := start(cfg, p, log)
 		if err != nil {
 			return err

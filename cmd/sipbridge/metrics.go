@@ -11,15 +11,65 @@ import (
 	"github.com/sipbridge/sipbridge/internal/sip"
 )
 
-// register puts the gateway's figures into a registry. Labels name trunks,
-// decisions and SIP statuses, never people.
-func (g *gateway) register(r *prometheus.Registry) {
+// gauge and counter register one figure.
+func gauge(r *prometheus.Registry, name, help string, f func() float64) {
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+}
+
+func counter(r *prometheus.Registry, name, help string, f func() uint64) {
+	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(f()) }))
+}
+
+// register puts the figures of what patients meet, and of the process, into a
+// registry. Labels name sites, trunks, decisions and SIP statuses, never people.
+func (f *face) register(r *prometheus.Registry) {
 	r.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsGC)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	gauge := func(name, help string, f func() float64) {
-		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+	if f.shown != nil {
+		gauge(r, "sipbridge_certificate_expires_seconds", "Until our certificate expires; 0: there is none yet.", func() float64 {
+			until := edge.Until(f.shown)
+			if until.IsZero() {
+				return 0
+			}
+			return time.Until(until).Seconds()
+		})
 	}
-	counter := func(name, help string, f func() uint64) {
-		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(f()) }))
+	if f.edge == nil {
+		return
+	}
+	counter(r, "sipbridge_links_guessing_total", "Connections cut off without a word after too many wrong links from their address.", f.portal.BadLinks.Load)
+	counter(r, "sipbridge_edge_unknown_total", "Connections to the portal's port that did not show what they are.", f.edge.Unknown.Load)
+	gauge(r, "sipbridge_turn_allocations", "Addresses that the relay has lent.", func() float64 { return float64(f.relay.Allocations.Load()) })
+	counter(r, "sipbridge_turn_refused_total", "Requests to the relay whose credentials are not valid, or no longer.", f.relay.Refused.Load)
+	counter(r, "sipbridge_turn_dropped_total", "Packets to or from where the relay reaches nobody.", f.relay.Dropped.Load)
+}
+
+// engines tells of a portal's sites.
+type engines struct{ o *outpost }
+
+var presentDesc = prometheus.NewDesc("sipbridge_engine_present", "1 while a site's engine is connected.", []string{"site"}, nil)
+
+func (e engines) Describe(c chan<- *prometheus.Desc) { c <- presentDesc }
+
+func (e engines) Collect(c chan<- prometheus.Metric) {
+	for site := range e.o.cfg.Sites {
+		c <- prometheus.MustNewConstMetric(presentDesc, prometheus.GaugeValue, one(e.o.hub.Present(site)), site)
+	}
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// register adds the figures of calls.
+func (g *gateway) register(r *prometheus.Registry) {
+	g.face.register(r)
+	gauge := func(name, help string, f func() float64) { gauge(r, name, help, f) }
+	counter := func(name, help string, f func() uint64) { counter(r, name, help, f) }
+	if g.cfg.Role == roleEngine {
+		gauge("sipbridge_portal_reached", "1 while the portal is reached.", func() float64 { return one(g.bus.Present()) })
 	}
 	gauge("sipbridge_calls", "Calls going on.", func() float64 { return float64(len(g.b2bua.Calls())) })
 	gauge("sipbridge_sip_dialogs", "SIP legs going on.", func() float64 { return float64(g.sip.Dialogs()) })
@@ -31,22 +81,8 @@ func (g *gateway) register(r *prometheus.Registry) {
 	counter("sipbridge_sip_malformed_total", "SIP requests refused with 400.", g.sip.Malformed)
 	counter("sipbridge_links_refused_total", "Pages opened with a link that is not valid.", g.front.Refused.Load)
 	counter("sipbridge_page_messages_malformed_total", "Messages of pages that could not be read or were not understood.", g.front.Malformed.Load)
-	counter("sipbridge_links_guessing_total", "Connections cut off without a word after too many wrong links from their address.", g.portal.BadLinks.Load)
 	counter("sipbridge_webrtc_through_total", "Browser legs whose sound had to go through their PeerConnection, which costs more.", g.browsers.Through.Load)
 	counter("sipbridge_webrtc_control_dropped_total", "STUN, DTLS and RTCP packets from browsers that found no place in the queue.", g.browsers.Dropped)
-	counter("sipbridge_edge_unknown_total", "Connections to the portal's port that did not show what they are.", g.edge.Unknown.Load)
-	gauge("sipbridge_turn_allocations", "Addresses that the relay has lent to browsers.", func() float64 { return float64(g.relay.Allocations.Load()) })
-	counter("sipbridge_turn_refused_total", "Requests to the relay whose credentials are not valid, or no longer.", g.relay.Refused.Load)
-	counter("sipbridge_turn_dropped_total", "Packets to or from where the relay reaches nobody.", g.relay.Dropped.Load)
-	if g.shown != nil {
-		gauge("sipbridge_certificate_expires_seconds", "Until our certificate expires; 0: there is none yet.", func() float64 {
-			until := edge.Until(g.shown)
-			if until.IsZero() {
-				return 0
-			}
-			return time.Until(until).Seconds()
-		})
-	}
 	r.MustRegister(totals{g})
 }
 
@@ -86,17 +122,9 @@ func (t totals) Collect(c chan<- prometheus.Metric) {
 	}
 	for _, t := range t.g.sip.Trunks() {
 		for _, at := range t.Targets {
-			down := 0.0
-			if at.State == sip.Down {
-				down = 1
-			}
-			c <- prometheus.MustNewConstMetric(downDesc, prometheus.GaugeValue, down, t.Name, at.Address)
+			c <- prometheus.MustNewConstMetric(downDesc, prometheus.GaugeValue, one(at.State == sip.Down), t.Name, at.Address)
 			if at.Enrolled != "" {
-				enrolled := 0.0
-				if at.Enrolled == sip.Registered {
-					enrolled = 1
-				}
-				c <- prometheus.MustNewConstMetric(enrolledDesc, prometheus.GaugeValue, enrolled, t.Name, at.Address)
+				c <- prometheus.MustNewConstMetric(enrolledDesc, prometheus.GaugeValue, one(at.Enrolled == sip.Registered), t.Name, at.Address)
 			}
 			c <- prometheus.MustNewConstMetric(tripDesc, prometheus.GaugeValue, at.RoundTrip.Seconds(), t.Name, at.Address)
 		}

@@ -1,43 +1,30 @@
 package main
 
 import (
-	"net/url"
-	"strconv"
-	"time"
-
 	"github.com/sipbridge/sipbridge/internal/browser"
-	"github.com/sipbridge/sipbridge/internal/edge"
+	"github.com/sipbridge/sipbridge/internal/invite"
 )
 
-// lend opens the relay, if the file wants one.
-func (g *gateway) lend(wan Interface) (err error) {
-	o := edge.RelayOptions{Config: g.cfg.TURN, Edge: g.edge, Listen: address(wan.Address), Public: address(wan.Public), Own: g.browsers.Addresses(), Host: publicHost(&g.cfg),
-		Valid: func(visit string) bool { _, err := g.book.ByID(visit); return err == nil }}
-	if u, err := url.Parse(g.cfg.Portal.PublicURL); err == nil {
-		if o.Port, err = strconv.Atoi(u.Port()); err != nil {
-			o.Port = 443
-			if u.Scheme == "http" {
-				o.Port = 80
-			}
-		}
+// relays are those of a visit: our own, or those of the portal that stands
+// elsewhere. Without an answer of the portal's the visit goes on without any.
+func (g *gateway) relays(inv invite.Invitation) (r browser.Relays) {
+	if g.borrower == nil {
+		r.Page, _ = g.relay.Servers(inv.Hash, inv.Expires)
+		return r
 	}
-	if g.cfg.TURN.RelayPorts != "" {
-		if o.Ports[0], o.Ports[1], err = portRange(g.cfg.TURN.RelayPorts); err != nil {
-			return err
-		}
+	var err error
+	if r.Page, r.Own, err = g.borrower.Servers(inv.Hash, inv.Expires); err != nil {
+		g.log.Warn("no relays", "visit", inv.ID, "error", err)
 	}
-	if g.relay, err = edge.NewRelay(o); err != nil {
-		return err
-	}
-	g.opened(func() { g.relay.Close() })
-	return nil
+	return r
 }
 
-// relays is what a visit's page is told of them.
-func (g *gateway) relays(visit string, until time.Time) []browser.ICEServer {
-	var out []browser.ICEServer
-	for _, s := range g.relay.Servers(visit, until) {
-		out = append(out, browser.ICEServer(s))
+// revoked is told of visits whose link is void before its time.
+func (g *gateway) revoked(inv invite.Invitation) {
+	if g.borrower == nil {
+		return // the relay asks the book
 	}
-	return out
+	if err := g.borrower.Revoke(inv.Hash); err != nil {
+		g.log.Warn("the portal was not told of a link that is void", "visit", inv.ID, "error", err)
+	}
 }

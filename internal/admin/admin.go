@@ -45,7 +45,7 @@ const maxBody = 64 << 10
 type Options struct {
 	Config      Config
 	Token       string
-	B2BUA       *call.B2BUA
+	B2BUA       *call.B2BUA // nil: there are no calls here, and none of what follows but Ready and Metrics
 	Invitations invite.Book
 	Link        func(token string) string // the address of a patient's page
 	Decide      func(policy.Query) policy.Decision
@@ -70,14 +70,9 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{o: o, end: make(chan struct{})}
 	api := http.NewServeMux()
-	api.HandleFunc("POST /api/v1/invites", s.invite)
-	api.HandleFunc("GET /api/v1/invites/{id}", s.invitation)
-	api.HandleFunc("DELETE /api/v1/invites/{id}", s.revoke)
-	api.HandleFunc("GET /api/v1/calls", s.calls)
-	api.HandleFunc("GET /api/v1/calls/{id}", s.oneCall)
-	api.HandleFunc("DELETE /api/v1/calls/{id}", s.hangup)
-	api.HandleFunc("GET /api/v1/trunks", func(w http.ResponseWriter, r *http.Request) { send(w, 200, o.Trunks()) })
-	api.HandleFunc("POST /api/v1/route", s.route)
+	if o.B2BUA != nil {
+		s.serve(api)
+	}
 	api.HandleFunc("GET /api/v1/openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(openapi)
@@ -110,6 +105,18 @@ func New(o Options) (*Server, error) {
 		}
 	}()
 	return s, nil
+}
+
+// serve is what an engine has to tell.
+func (s *Server) serve(api *http.ServeMux) {
+	api.HandleFunc("POST /api/v1/invites", s.invite)
+	api.HandleFunc("GET /api/v1/invites/{id}", s.invitation)
+	api.HandleFunc("DELETE /api/v1/invites/{id}", s.revoke)
+	api.HandleFunc("GET /api/v1/calls", s.calls)
+	api.HandleFunc("GET /api/v1/calls/{id}", s.oneCall)
+	api.HandleFunc("DELETE /api/v1/calls/{id}", s.hangup)
+	api.HandleFunc("GET /api/v1/trunks", func(w http.ResponseWriter, r *http.Request) { send(w, 200, s.o.Trunks()) })
+	api.HandleFunc("POST /api/v1/route", s.route)
 }
 
 // Addr is where the server listens.

@@ -37,12 +37,18 @@ const maxRooms = 10_000
 // Options is what the front needs from its surroundings.
 type Options struct {
 	Site        string
-	Bus         *bus.Bus
+	Wire        *bus.Wire
 	Invitations invite.Book
 	Browsers    *media.Browsers
 	Handle      func(leg call.Leg, said call.Facts)
-	Relays      func(visit string, until time.Time) []ICEServer // for a page of that visit; nil: there are none
+	Relays      func(inv invite.Invitation) Relays // nil: there are none
 	Log         *slog.Logger
+}
+
+// Relays are those of one visit.
+type Relays struct {
+	Page []media.ICEServer // for the page
+	Own  []media.ICEServer // for us, where we are not reached otherwise
 }
 
 // Front is the browser front.
@@ -64,7 +70,7 @@ type Front struct {
 func New(o Options) (*Front, error) {
 	f := &Front{o: o, rooms: map[string]*room{}}
 	var err error
-	f.stop, err = o.Bus.Listen(bus.Up(o.Site, "*"), f.receive)
+	f.stop, err = o.Wire.Listen(bus.Up(o.Site, "*"), f.receive)
 	return f, err
 }
 
@@ -150,7 +156,7 @@ func (f *Front) drop(r *room) {
 func (f *Front) answer(visit, epoch string, m message) {
 	b, err := json.Marshal(m)
 	if err == nil {
-		err = f.o.Bus.Send(bus.Down(f.o.Site, visit), epoch, b)
+		err = f.o.Wire.Send(bus.Down(f.o.Site, visit), epoch, b)
 	}
 	if err != nil {
 		f.o.Log.Warn("page not told", "error", err)

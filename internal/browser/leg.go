@@ -107,6 +107,10 @@ func (l *Leg) hear(events <-chan media.Event) {
 			}
 		case media.Digit:
 			l.post(call.Event{Signal: &call.Info{Digit: e.Digit, Length: dtmf.DefaultDuration, Carried: true}})
+		case media.Moved:
+			if l.phase == talking {
+				l.r.say(message{Type: "repair"})
+			}
 		case media.Failed:
 			if l.r.attached {
 				l.end(call.MediaLost, true)

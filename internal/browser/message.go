@@ -3,6 +3,8 @@ package browser
 import (
 	"encoding/json"
 	"errors"
+
+	"github.com/sipbridge/sipbridge/internal/media"
 )
 
 // message is what crosses the WebSocket (docs/signalling.md).
@@ -23,14 +25,7 @@ type message struct {
 	Held      *bool   `json:"held,omitempty"`
 	AtOnce    bool    `json:"at_once,omitempty"`
 
-	ICEServers []ICEServer `json:"ice_servers,omitempty"`
-}
-
-// ICEServer is a relay as a page is told of it (RTCIceServer of the W3C).
-type ICEServer struct {
-	URLs       []string `json:"urls"`
-	Username   string   `json:"username,omitempty"`
-	Credential string   `json:"credential,omitempty"`
+	ICEServers []media.ICEServer `json:"ice_servers,omitempty"`
 }
 
 // maxTab is the longest tab secret, in bytes.

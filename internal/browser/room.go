@@ -28,6 +28,7 @@ type room struct {
 	in, seq  uint64 // the page's last sequence number, and ours
 	out      []message
 	leg      *Leg
+	relays   *Relays     // as last told; nil: never
 	away     *time.Timer // runs out when the page has been silent for Grace
 	left     bool
 }
@@ -139,9 +140,8 @@ func (r *room) hello(d delivery) {
 		state = r.leg.shown()
 	}
 	welcome := message{Type: "welcome", Ack: r.in, State: state, Name: r.inv.Name, Fresh: forgotten}
-	if r.f.o.Relays != nil {
-		welcome.ICEServers = r.f.o.Relays(r.inv.ID, r.inv.Expires)
-	}
+	r.relays = nil // a page that comes anew may have lost them, and so may we
+	welcome.ICEServers = r.relay().Page
 	r.f.answer(r.inv.Hash, r.epoch, welcome)
 	for _, m := range r.out {
 		m.Ack = r.in
@@ -150,6 +150,17 @@ func (r *room) hello(d delivery) {
 	if r.leg != nil && r.leg.dialled && r.leg.phase == ringing && (d.Fresh || !r.leg.rung) {
 		r.leg.ring(d.Fresh)
 	}
+}
+
+// relay asks for the visit's relays, once for each attachment. It needs mu.
+func (r *room) relay() Relays {
+	if r.relays == nil {
+		r.relays = new(Relays)
+		if r.f.o.Relays != nil {
+			*r.relays = r.f.o.Relays(r.inv)
+		}
+	}
+	return *r.relays
 }
 
 // void reports whether the link expired or was revoked since the room was made.
@@ -286,7 +297,7 @@ func (r *room) dial(facts call.Facts, to policy.Target, offer sdp.Session) (call
 
 // newLeg makes the room's leg. It needs mu.
 func (r *room) newLeg(dialled bool) (*Leg, error) {
-	ep, err := r.f.o.Browsers.NewWebRTC()
+	ep, err := r.f.o.Browsers.NewWebRTC(func() []media.ICEServer { return r.relay().Own })
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ type page struct {
 // open makes a front on a bus of its own and one invitation.
 func open(t testing.TB) *page {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	b, err := bus.Open(t.TempDir(), log)
+	b, err := bus.Open(t.TempDir(), nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func open(t testing.TB) *page {
 	t.Cleanup(func() { browsers.Close() })
 	p := &page{t: t}
 	book := invite.Book{Site: "lisbon", Config: invite.Config{DialPrefix: "7", DialDigits: 7}, Store: b.Visits()}
-	p.f, err = New(Options{Site: "lisbon", Bus: b, Invitations: book, Browsers: browsers, Log: log,
+	p.f, err = New(Options{Site: "lisbon", Wire: b.Wire, Invitations: book, Browsers: browsers, Log: log,
 		Handle: func(call.Leg, call.Facts) { p.legs.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func open(t testing.TB) *page {
 
 func (p *page) say(epoch, text string) {
 	p.t.Helper()
-	if err := p.f.o.Bus.Send(bus.Up("lisbon", p.inv.Hash), epoch, []byte(text)); err != nil {
+	if err := p.f.o.Wire.Send(bus.Up("lisbon", p.inv.Hash), epoch, []byte(text)); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -19,8 +19,10 @@ import (
 
 // Bus is a connection to the bus with its buckets.
 type Bus struct {
+	*Wire  // to the pages
 	srv    *server.Server
-	nc     *nats.Conn
+	nc     *nats.Conn // to what is kept here
+	tunnel *tunnel    // nil: the portal is in this process
 	js     jetstream.JetStream
 	log    *slog.Logger
 	wg     sync.WaitGroup
@@ -57,24 +59,14 @@ const duplicates = 2 * time.Minute
 // backlog bounds the writes that wait for the disk.
 const backlog = 4096
 
-// Open starts the embedded bus with its store in dir.
-func Open(dir string, log *slog.Logger) (*Bus, error) {
-	srv, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir, SyncInterval: syncEvery,
-		MaxPayload: 1 << 20})
-	if err != nil {
-		return nil, fmt.Errorf("bus: %w", err)
+// Open starts the embedded bus with its store in dir. leaf leads to a portal that
+// stands elsewhere; nil: the portal is in this process, and no port is opened.
+func Open(dir string, leaf *Leaf, log *slog.Logger) (*Bus, error) {
+	b := &Bus{log: log, todo: make(chan func(), backlog)}
+	if err := b.start(dir, leaf); err != nil {
+		b.shut()
+		return nil, err
 	}
-	srv.Start()
-	if !srv.ReadyForConnections(opTimeout) {
-		srv.Shutdown()
-		return nil, errors.New("bus: the embedded server did not start")
-	}
-	nc, err := nats.Connect("", nats.InProcessServer(srv), nats.Name("sipbridge"))
-	if err != nil {
-		srv.Shutdown()
-		return nil, fmt.Errorf("bus: %w", err)
-	}
-	b := &Bus{srv: srv, nc: nc, log: log, todo: make(chan func(), backlog)}
 	if err := b.buckets(); err != nil {
 		b.shut()
 		return nil, err
@@ -88,6 +80,50 @@ func Open(dir string, log *slog.Logger) (*Bus, error) {
 		}
 	})
 	return b, nil
+}
+
+func (b *Bus) start(dir string, leaf *Leaf) error {
+	o := &server.Options{DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir, SyncInterval: syncEvery, MaxPayload: 1 << 20}
+	wide, own := nats.Name("sipbridge"), nats.Name("sipbridge")
+	var err error
+	if leaf != nil {
+		if b.tunnel, err = openTunnel(leaf.Dial, b.log); err != nil {
+			return err
+		}
+		wide, own = leaf.lead(o, b.tunnel)
+	}
+	if b.srv, err = server.NewServer(o); err != nil {
+		return fmt.Errorf("bus: %w", err)
+	}
+	b.srv.Start()
+	if !b.srv.ReadyForConnections(opTimeout) {
+		return errors.New("bus: the embedded server did not start")
+	}
+	if leaf != nil {
+		account, err := b.srv.LookupAccount(ownAccount)
+		if err == nil {
+			err = account.EnableJetStream(nil, nil)
+		}
+		if err != nil {
+			return fmt.Errorf("bus: %w", err)
+		}
+	}
+	if b.nc, err = nats.Connect("", nats.InProcessServer(b.srv), own); err != nil {
+		return fmt.Errorf("bus: %w", err)
+	}
+	b.Wire = &Wire{nc: b.nc, log: b.log}
+	if leaf != nil {
+		b.Wire = &Wire{log: b.log}
+		if b.Wire.nc, err = nats.Connect("", nats.InProcessServer(b.srv), wide); err != nil {
+			return fmt.Errorf("bus: %w", err)
+		}
+	}
+	return nil
+}
+
+// Present reports whether the portal is there.
+func (b *Bus) Present() bool {
+	return b.tunnel == nil || b.srv.NumLeafNodes() > 0
 }
 
 func (b *Bus) buckets() error {
@@ -119,65 +155,19 @@ func (b *Bus) Close() {
 }
 
 func (b *Bus) shut() {
-	b.nc.Close()
-	b.srv.Shutdown()
-	b.srv.WaitForShutdown()
-}
-
-// Up is the subject of what a page says; Down, of what it is told.
-func Up(site, visit string) string   { return "sb." + site + ".visit." + visit + ".up" }
-func Down(site, visit string) string { return "sb." + site + ".visit." + visit + ".down" }
-
-// EpochHeader names the attachment, the one WebSocket, that a message belongs to.
-const EpochHeader = "Sb-Epoch"
-
-// Message is one message on its way between page and engine.
-type Message struct {
-	Visit string // "" on Down subscriptions
-	Epoch string
-	Data  []byte
-}
-
-// Send publishes a message.
-func (b *Bus) Send(subject, epoch string, data []byte) error {
-	m := nats.NewMsg(subject)
-	m.Header.Set(EpochHeader, epoch)
-	m.Data = data
-	if err := b.nc.PublishMsg(m); err != nil {
-		return fmt.Errorf("bus: %w", err)
+	if b.Wire != nil {
+		b.Wire.nc.Close()
 	}
-	return nil
-}
-
-// Listen calls f for each message on a subject, in order, until the returned
-// function is called. A "*" as the visit hears every visit of the site.
-func (b *Bus) Listen(subject string, f func(Message)) (stop func(), err error) {
-	sub, err := b.nc.Subscribe(subject, func(m *nats.Msg) {
-		f(Message{Visit: token(m.Subject, 3), Epoch: m.Header.Get(EpochHeader), Data: m.Data})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("bus: %w", err)
+	if b.nc != nil {
+		b.nc.Close()
 	}
-	return func() {
-		if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-			b.log.Debug("unsubscribe", "error", err)
-		}
-	}, b.nc.Flush()
-}
-
-// token is the n-th part of a subject.
-func token(subject string, n int) string {
-	start := 0
-	for i := 0; i <= len(subject); i++ {
-		if i == len(subject) || subject[i] == '.' {
-			if n == 0 {
-				return subject[start:i]
-			}
-			n--
-			start = i + 1
-		}
+	if b.srv != nil {
+		b.srv.Shutdown()
+		b.srv.WaitForShutdown()
 	}
-	return ""
+	if b.tunnel != nil {
+		b.tunnel.close()
+	}
 }
 
 // Store is one bucket of JSON documents.

@@ -29,11 +29,16 @@ func describe(b *strings.Builder, t reflect.Type, depth int) {
 			fmt.Fprintf(b, "%s%s:\n", indent, f.Key)
 			describe(b, ft, depth+1)
 		case ft.Kind() == reflect.Map && ft.Elem().Kind() == reflect.Struct:
-			name := f.Example
-			if name == "" {
-				name = "NAME"
+			if f.Example == "" { // an entry would not stand here: it is only shown
+				var entry strings.Builder
+				describe(&entry, ft.Elem(), depth+2)
+				fmt.Fprintf(b, "%s%s: {}\n%s  # NAME:\n", indent, f.Key, indent)
+				for line := range strings.Lines(entry.String()) {
+					fmt.Fprintf(b, "%s  #%s", indent, strings.TrimPrefix(line, indent+"  "))
+				}
+				continue
 			}
-			fmt.Fprintf(b, "%s%s:\n%s  %s:\n", indent, f.Key, indent, name)
+			fmt.Fprintf(b, "%s%s:\n%s  %s:\n", indent, f.Key, indent, f.Example)
 			describe(b, ft.Elem(), depth+2)
 		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
 			fmt.Fprintf(b, "%s%s:\n", indent, f.Key)

@@ -24,6 +24,8 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/turn/v5"
 	"go.uber.org/goleak"
+
+	"github.com/sipbridge/sipbridge/internal/media"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -81,8 +83,8 @@ func serves(t *testing.T, e *Edge) {
 	t.Cleanup(func() { srv.Close(); wg.Wait() })
 }
 
-// media is a socket of ours that says back what it hears.
-func media(t *testing.T) netip.AddrPort {
+// echo is a socket of ours that says back what it hears.
+func echo(t *testing.T) netip.AddrPort {
 	t.Helper()
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: here.AsSlice()})
 	if err != nil {
@@ -113,8 +115,14 @@ func relay(t *testing.T, e *Edge, own map[netip.AddrPort]netip.AddrPort, valid f
 	return r
 }
 
+// told is what a visit's page is told of the relay.
+func told(r *Relay, visit string, until time.Time) media.ICEServer {
+	page, _ := r.Servers(visit, until)
+	return page[0]
+}
+
 // client is a browser's end, over TCP or TLS.
-func client(t *testing.T, e *Edge, s Server, secure bool) *turn.Client {
+func client(t *testing.T, e *Edge, s media.ICEServer, secure bool) *turn.Client {
 	t.Helper()
 	c, err := net.Dial("tcp", e.Addr().String())
 	if err != nil {
@@ -123,9 +131,15 @@ func client(t *testing.T, e *Edge, s Server, secure bool) *turn.Client {
 	if secure {
 		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 	}
+	return turns(t, c, e.Addr().String(), s.Username, s.Credential)
+}
+
+// turns speaks TURN on a connection.
+func turns(t *testing.T, c net.Conn, at, user, password string) *turn.Client {
+	t.Helper()
 	quiet := logging.NewDefaultLoggerFactory()
 	quiet.DefaultLogLevel = logging.LogLevelDisabled
-	cl, err := turn.NewClient(&turn.ClientConfig{TURNServerAddr: e.Addr().String(), Conn: turn.NewSTUNConn(c), Username: s.Username, Password: s.Credential, LoggerFactory: quiet})
+	cl, err := turn.NewClient(&turn.ClientConfig{TURNServerAddr: at, Conn: turn.NewSTUNConn(c), Username: user, Password: password, LoggerFactory: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +172,7 @@ func TestOnePortServesPagesAndRelays(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		e := open(t, secure)
 		serves(t, e)
-		at := media(t)
+		at := echo(t)
 		r := relay(t, e, map[netip.AddrPort]netip.AddrPort{at: at}, always)
 		silent, err := net.Dial("tcp", e.Addr().String()) // holds up nobody
 		if err != nil {
@@ -175,7 +189,7 @@ func TestOnePortServesPagesAndRelays(t *testing.T) {
 		} else if got := get(t, "http://"+e.Addr().String(), false); got != "page HTTP/1.1" {
 			t.Errorf("HTTP: %q", got)
 		}
-		server := r.Servers("maria", time.Now().Add(time.Hour))[0]
+		server := told(r, "maria", time.Now().Add(time.Hour))
 		for _, over := range []bool{false, true}[:1+btoi(secure)] {
 			conn, err := client(t, e, server, over).Allocate()
 			if err != nil {
@@ -223,9 +237,9 @@ func TestWhoSpeaksPlainHTTPToTLSIsTold(t *testing.T) {
 // The relay must be no way into the hospital.
 func TestNobodyElseIsReached(t *testing.T) {
 	e := open(t, false)
-	at, other := media(t), media(t)
+	at, other := echo(t), echo(t)
 	r := relay(t, e, map[netip.AddrPort]netip.AddrPort{at: at}, always)
-	conn, err := client(t, e, r.Servers("maria", time.Now().Add(time.Hour))[0], false).Allocate()
+	conn, err := client(t, e, told(r, "maria", time.Now().Add(time.Hour)), false).Allocate()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +286,7 @@ func TestTwoRelayAddressesReachOneAnother(t *testing.T) {
 	var conns [2]net.PacketConn
 	for i := range conns {
 		var err error
-		if conns[i], err = client(t, e, r.Servers("maria", time.Now().Add(time.Hour))[0], false).Allocate(); err != nil {
+		if conns[i], err = client(t, e, told(r, "maria", time.Now().Add(time.Hour)), false).Allocate(); err != nil {
 			t.Fatal(err)
 		}
 		defer conns[i].Close()
@@ -296,16 +310,16 @@ func TestCredentialsAreOfAVisitThatGoesOn(t *testing.T) {
 	e := open(t, false)
 	var mu sync.Mutex
 	revoked := false
-	at := media(t)
+	at := echo(t)
 	r := relay(t, e, map[netip.AddrPort]netip.AddrPort{at: at}, func(visit string) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return visit == "maria" && !revoked
 	})
-	good := r.Servers("maria", time.Now().Add(time.Hour))[0]
+	good := told(r, "maria", time.Now().Add(time.Hour))
 	forged := good
 	forged.Username = strconv.FormatInt(time.Now().Add(2*time.Hour).Unix(), 10) + ":maria"
-	for name, s := range map[string]Server{"expired": r.Servers("maria", time.Now().Add(-time.Second))[0], "nobody": r.Servers("joao", time.Now().Add(time.Hour))[0], "forged": forged, "none": {}} {
+	for name, s := range map[string]media.ICEServer{"expired": told(r, "maria", time.Now().Add(-time.Second)), "nobody": told(r, "joao", time.Now().Add(time.Hour)), "forged": forged, "none": {}} {
 		if conn, err := client(t, e, s, false).Allocate(); err == nil {
 			conn.Close()
 			t.Errorf("%s: lent", name)
@@ -332,7 +346,7 @@ func TestCredentialsAreOfAVisitThatGoesOn(t *testing.T) {
 func TestAVisitHasSoManyAddresses(t *testing.T) {
 	e := open(t, false)
 	r := relay(t, e, nil, always)
-	s := r.Servers("maria", time.Now().Add(time.Hour))[0]
+	s := told(r, "maria", time.Now().Add(time.Hour))
 	for i := range mostOfVisit + 1 {
 		conn, err := client(t, e, s, false).Allocate()
 		if (err == nil) != (i < mostOfVisit) {
@@ -342,7 +356,7 @@ func TestAVisitHasSoManyAddresses(t *testing.T) {
 			defer conn.Close()
 		}
 	}
-	if other, err := client(t, e, r.Servers("joao", time.Now().Add(time.Hour))[0], false).Allocate(); err != nil {
+	if other, err := client(t, e, told(r, "joao", time.Now().Add(time.Hour)), false).Allocate(); err != nil {
 		t.Errorf("another visit: %v", err)
 	} else {
 		other.Close()

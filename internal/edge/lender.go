@@ -33,7 +33,7 @@ func (l lender) AllocatePacketConn(c turn.AllocateListenerConfig) (net.PacketCon
 		port := uint16(lo + rand.IntN(hi-lo+1))
 		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.r.o.Listen, port)))
 		if err == nil {
-			return &lentConn{conn, l.r}, net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.r.address(), port)), nil
+			return &lentConn{conn, l.r, l.r.engines(c.UserID)}, net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.r.address(), port)), nil
 		}
 	}
 	return nil, nil, errNoRelayPort
@@ -47,18 +47,34 @@ func (lender) AllocateListener(turn.AllocateListenerConfig) (net.Listener, net.A
 // AllocateConn implements turn.RelayAddressGenerator.
 func (lender) AllocateConn(turn.AllocateConnConfig) (net.Conn, error) { return nil, errNoTCP }
 
+// engines is the visit of a user that is an engine; nil: it is a page.
+func (r *Relay) engines(user string) *visit {
+	name, engine := whose(user)
+	if !engine {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.visit(name)
+}
+
 // lentConn is a relay address. Packets go to our media and to other relay
 // addresses alone, and come from there alone: its port lies on our own machine,
-// and others there believe what comes from it.
+// and others there believe what comes from it. An engine's reaches its patient,
+// too.
 type lentConn struct {
 	*net.UDPConn
-	r *Relay
+	r     *Relay
+	visit *visit // of an engine; nil: a page has it
 }
 
 // inward is where a packet to an address goes; false: nowhere.
 func (c *lentConn) inward(to netip.AddrPort) (netip.AddrPort, bool) {
 	if at, ok := c.r.o.Own[to]; ok {
 		return at, true
+	}
+	if c.visit != nil && c.visit.reaches(to.Addr()) {
+		return to, true
 	}
 	lo, hi := c.r.o.Ports[0], c.r.o.Ports[1]
 	return netip.AddrPortFrom(c.r.o.Listen, to.Port()), to.Addr() == c.r.address() && int(to.Port()) >= lo && int(to.Port()) <= hi
@@ -70,6 +86,9 @@ func (c *lentConn) outward(from netip.AddrPort) (netip.AddrPort, bool) {
 		if at == from {
 			return told, true
 		}
+	}
+	if c.visit != nil && c.visit.reaches(from.Addr()) {
+		return from, true
 	}
 	as := netip.AddrPortFrom(c.r.address(), from.Port())
 	_, ok := c.inward(as)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,11 +19,14 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/stun/v4"
 	"github.com/pion/turn/v5"
+
+	"github.com/sipbridge/sipbridge/internal/media"
 )
 
 // TURN is the relay for browsers that cannot reach our media port (RFC 8656).
 type TURN struct {
 	UDP        int        `yaml:"udp" doc:"The UDP port of the relay. 0: only the portal's TCP port, by TCP and TLS." default:"3478"`
+	Peers      []string   `yaml:"peers" doc:"For a relay that stands apart from its engines: networks of private addresses in which patients may be. Others the relay reaches where a visit says that its patient is; of private ones none but these, [10.20.0.0/16] say."`
 	RelayPorts string     `yaml:"relay_ports" doc:"The UDP ports that it relays from, up to two for each browser in a call: 49152-49999, say. Empty: no relay of our own."`
 	External   []External `yaml:"external" doc:"Other servers that browsers are told of."`
 }
@@ -66,14 +70,14 @@ const (
 	// idleRelay is how long a connection to the relay may be silent: longer than an
 	// allocation lasts unrefreshed (RFC 8656 §3.2).
 	idleRelay = 11 * time.Minute
+	// mostSeen bounds the addresses at which one visit's patient may be.
+	mostSeen = 16
+	// sweepEvery is how often visits that are over are forgotten.
+	sweepEvery = time.Minute
+	// byEngine ends the user name of an engine. Only an engine is relayed to where its
+	// patient may be: what a page lends reaches us, and nobody else.
+	byEngine = ":engine"
 )
-
-// Server is one relay as a browser is told of it (RTCIceServer).
-type Server struct {
-	URLs       []string `json:"urls"`
-	Username   string   `json:"username,omitempty"`
-	Credential string   `json:"credential,omitempty"`
-}
 
 // RelayOptions is what the relay needs from its surroundings.
 type RelayOptions struct {
@@ -84,29 +88,46 @@ type RelayOptions struct {
 	Ports  [2]int                            // the range of relay_ports; both 0: no relay of our own
 	Listen netip.Addr                        // our address
 	Public netip.Addr                        // what a 1:1 NAT makes of it; zero: there is none
-	Own    map[netip.AddrPort]netip.AddrPort // our media: as browsers are told, and where it is
-	Valid  func(visit string) bool           // whether a visit may still use the relay
+	Own    map[netip.AddrPort]netip.AddrPort // our media, if it is in this process: as browsers are told, and where it is
+	Valid  func(visit string) bool           // whether a visit may still use the relay; nil: any that was told of it and is not revoked
 }
 
-// Relay lends browsers an address near us, for packets to and from our own media
-// and nothing else: it is no way into the hospital.
+// Relay lends an address near us: to browsers, for packets to and from our own
+// media or an engine's lent address, and nothing else; to engines, for packets to
+// and from their visit's patient, too. It is no way into the hospital.
 type Relay struct {
 	o      RelayOptions
 	secret []byte
 	outer  [][]byte // secrets of the external ones
+	peers  []netip.Prefix
+	here   map[netip.Addr]bool // this machine's addresses
 	srv    *turn.Server
 
-	mu     sync.Mutex // guards visits
-	visits map[string]int
+	mu      sync.Mutex // guards all below
+	visits  map[string]*visit
+	clients map[string]*visit // by whom an address is lent to: engines' alone
+	swept   time.Time
 
 	Allocations atomic.Int64  // addresses that are lent
 	Refused     atomic.Uint64 // requests without valid credentials
 	Dropped     atomic.Uint64 // packets to or from where nobody may be reached
 }
 
+// visit is what is known of one visit.
+type visit struct {
+	until time.Time // of its credentials; zero: it was revoked
+	lent  int
+	seen  atomic.Pointer[[]netip.Addr] // where its patient may be; what it points to does not change
+}
+
+func (v *visit) reaches(a netip.Addr) bool {
+	seen := v.seen.Load()
+	return seen != nil && slices.Contains(*seen, a)
+}
+
 // NewRelay begins to relay.
 func NewRelay(o RelayOptions) (*Relay, error) {
-	r := &Relay{o: o, secret: make([]byte, 20), visits: map[string]int{}}
+	r := &Relay{o: o, secret: make([]byte, 20), here: map[netip.Addr]bool{}, visits: map[string]*visit{}, clients: map[string]*visit{}}
 	rand.Read(r.secret)
 	for _, x := range o.Config.External {
 		s, err := x.secret()
@@ -115,8 +136,24 @@ func NewRelay(o RelayOptions) (*Relay, error) {
 		}
 		r.outer = append(r.outer, s)
 	}
+	for _, p := range o.Config.Peers {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			return nil, fmt.Errorf("turn: %w", err)
+		}
+		r.peers = append(r.peers, prefix)
+	}
 	if o.Ports[1] == 0 {
 		return r, nil
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("turn: %w", err)
+	}
+	for _, a := range own {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			r.here[p.Addr().Unmap()] = true
+		}
 	}
 	quiet := logging.NewDefaultLoggerFactory()
 	quiet.DefaultLogLevel = logging.LogLevelDisabled
@@ -136,7 +173,6 @@ func NewRelay(o RelayOptions) (*Relay, error) {
 		}
 		cfg.PacketConnConfigs = []turn.PacketConnConfig{{PacketConn: conn, RelayAddressGenerator: lend, PermissionHandler: r.permits}}
 	}
-	var err error
 	if r.srv, err = turn.NewServer(cfg); err != nil {
 		return nil, fmt.Errorf("turn: %w", err)
 	}
@@ -151,10 +187,67 @@ func (r *Relay) Close() error {
 	return r.srv.Close()
 }
 
-// Servers is what a visit's page is told, until then.
-func (r *Relay) Servers(visit string, until time.Time) []Server {
-	var out []Server
-	user := strconv.FormatInt(until.Unix(), 10) + ":" + visit
+// Servers is what a visit's page is told, and its engine, until then.
+func (r *Relay) Servers(name string, until time.Time) (page, engine []media.ICEServer) {
+	r.mu.Lock()
+	if time.Since(r.swept) > sweepEvery {
+		r.swept = time.Now()
+		for name, v := range r.visits {
+			if v.lent == 0 && r.swept.After(v.until) {
+				delete(r.visits, name)
+			}
+		}
+	}
+	r.visit(name).until = until
+	r.mu.Unlock()
+	user := strconv.FormatInt(until.Unix(), 10) + ":" + name
+	return r.servers(user), r.servers(user + byEngine)
+}
+
+// visit is what is known of one. It needs mu.
+func (r *Relay) visit(name string) *visit {
+	v := r.visits[name]
+	if v == nil {
+		v = new(visit)
+		r.visits[name] = v
+	}
+	return v
+}
+
+// Revoke lets a visit have no more addresses.
+func (r *Relay) Revoke(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v := r.visits[name]; v != nil {
+		v.until = time.Time{}
+	}
+}
+
+// Seen notes where a visit's patient may be. Of addresses that are not the whole
+// internet's it takes those of turn.peers alone.
+func (r *Relay) Seen(name string, at netip.Addr) {
+	if !at.IsGlobalUnicast() || r.here[at] || at.IsPrivate() && !slices.ContainsFunc(r.peers, func(p netip.Prefix) bool { return p.Contains(at) }) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.visits[name]
+	if v == nil || v.reaches(at) {
+		return
+	}
+	var seen []netip.Addr
+	if old := v.seen.Load(); old != nil {
+		seen = slices.Clone(*old)
+	}
+	if len(seen) >= mostSeen { // a patient that changes its network all the time keeps the latest
+		seen = seen[1:]
+	}
+	seen = append(seen, at)
+	v.seen.Store(&seen)
+}
+
+func (r *Relay) servers(user string) []media.ICEServer {
+	var out []media.ICEServer
 	if r.srv != nil {
 		at := func(port int) string { return net.JoinHostPort(r.o.Host, strconv.Itoa(port)) }
 		var urls []string
@@ -166,14 +259,14 @@ func (r *Relay) Servers(visit string, until time.Time) []Server {
 		} else {
 			urls = append(urls, "turn:"+at(r.o.Port)+"?transport=tcp")
 		}
-		out = append(out, Server{urls, user, password(r.secret, user)})
+		out = append(out, media.ICEServer{URLs: urls, Username: user, Credential: password(r.secret, user)})
 	}
 	for i, x := range r.o.Config.External {
 		if r.outer[i] == nil {
-			out = append(out, Server{URLs: []string{x.URL}})
+			out = append(out, media.ICEServer{URLs: []string{x.URL}})
 			continue
 		}
-		out = append(out, Server{[]string{x.URL}, user, password(r.outer[i], user)})
+		out = append(out, media.ICEServer{URLs: []string{x.URL}, Username: user, Credential: password(r.outer[i], user)})
 	}
 	return out
 }
@@ -189,44 +282,69 @@ func password(secret []byte, user string) string {
 // authorize is asked for every request. Only to get an address must the
 // credentials be of a visit that goes on: a call is not cut off by their end.
 func (r *Relay) authorize(a *turn.RequestAttributes) (user string, key []byte, ok bool) {
-	until, visit, ok := strings.Cut(a.Username, ":")
+	until, user, ok := strings.Cut(a.Username, ":")
 	seconds, err := strconv.ParseInt(until, 10, 64)
-	if !ok || err != nil || a.Method == stun.MethodAllocate && (time.Now().Unix() > seconds || !r.o.Valid(visit)) {
+	if !ok || err != nil || a.Method == stun.MethodAllocate && (time.Now().Unix() > seconds || !r.valid(strings.TrimSuffix(user, byEngine))) {
 		r.Refused.Add(1)
 		return "", nil, false
 	}
-	return visit, turn.GenerateAuthKey(a.Username, realm, password(r.secret, a.Username)), true
+	return user, turn.GenerateAuthKey(a.Username, realm, password(r.secret, a.Username)), true
+}
+
+func (r *Relay) valid(name string) bool {
+	if r.o.Valid != nil {
+		return r.o.Valid(name)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.visits[name]
+	return v != nil && time.Now().Before(v.until)
+}
+
+// whose is the visit behind a user's name, as pion tells it: with its expiry before
+// it or without.
+func whose(user string) (name string, engine bool) {
+	if until, rest, ok := strings.Cut(user, ":"); ok && strings.Trim(until, "0123456789") == "" {
+		user = rest
+	}
+	return strings.CutSuffix(user, byEngine)
 }
 
 // quota reports whether a user may have one more address.
 func (r *Relay) quota(user, _ string, _ net.Addr) bool {
-	if _, visit, ok := strings.Cut(user, ":"); ok {
-		user = visit
-	}
+	name, _ := whose(user)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.visits[user] < mostOfVisit
+	v := r.visits[name]
+	return v == nil || v.lent < mostOfVisit
 }
 
-func (r *Relay) lent(_, _ net.Addr, _, visit, _ string, _ net.Addr, _ int) {
+func clientOf(a net.Addr) string { return a.Network() + a.String() }
+
+func (r *Relay) lent(from, _ net.Addr, _, user, _ string, _ net.Addr, _ int) {
 	r.Allocations.Add(1)
+	name, engine := whose(user)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.visits[visit]++
-}
-
-func (r *Relay) returned(_, _ net.Addr, _, visit, _ string) {
-	r.Allocations.Add(-1)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.visits[visit]--; r.visits[visit] <= 0 {
-		delete(r.visits, visit)
+	v := r.visit(name)
+	v.lent++
+	if engine {
+		r.clients[clientOf(from)] = v
 	}
 }
 
-// permits reports whether anything at an address may be reached; where exactly is
-// judged for each packet.
-func (r *Relay) permits(_ net.Addr, ip net.IP) bool {
+func (r *Relay) returned(from, _ net.Addr, _, user, _ string) {
+	r.Allocations.Add(-1)
+	name, _ := whose(user)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.clients, clientOf(from))
+	r.visit(name).lent--
+}
+
+// permits reports whether a client may reach anything at an address; where exactly
+// is judged for each packet.
+func (r *Relay) permits(from net.Addr, ip net.IP) bool {
 	a, ok := netip.AddrFromSlice(ip)
 	a = a.Unmap()
 	if !ok {
@@ -237,7 +355,13 @@ func (r *Relay) permits(_ net.Addr, ip net.IP) bool {
 			return true
 		}
 	}
-	return a == r.address()
+	if a == r.address() {
+		return true
+	}
+	r.mu.Lock()
+	v := r.clients[clientOf(from)]
+	r.mu.Unlock()
+	return v != nil && v.reaches(a)
 }
 
 // address is by which our relay addresses are known.

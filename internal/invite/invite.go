@@ -49,6 +49,8 @@ type Book struct {
 	Site   string
 	Config Config
 	Store  bus.Store
+	// Revoked is told of each invitation that is made void; nil: nobody is.
+	Revoked func(Invitation)
 }
 
 // ErrNone is returned where there is none, or no longer.
@@ -143,6 +145,9 @@ func (v Book) Revoke(id string) error {
 		if err := v.Store.Delete(key); err != nil {
 			return err
 		}
+	}
+	if v.Revoked != nil {
+		v.Revoked(inv)
 	}
 	return nil
 }

@@ -30,7 +30,21 @@ type BrowsersConfig struct {
 	Port   int        // one UDP port for every browser
 	Listen netip.Addr // the address it is on; unspecified: every interface
 	Public netip.Addr // 1:1 NAT address in front of it; zero: none
+	Dialer Dialer     // the way to relays by TCP; nil: a plain one
 	Log    *slog.Logger
+}
+
+// Dialer opens connections to relays; where the relay speaks TLS, so does what is
+// returned.
+type Dialer interface {
+	Dial(network, address string) (net.Conn, error)
+}
+
+// ICEServer is a relay as whoever uses it is told of it (RTCIceServer of the W3C).
+type ICEServer struct {
+	URLs       []string `json:"urls"`
+	Username   string   `json:"username,omitempty"`
+	Credential string   `json:"credential,omitempty"`
 }
 
 // Browsers is what all WebRTC endpoints share: one UDP port, one certificate.
@@ -170,6 +184,9 @@ func (b *Browsers) configure(cfg BrowsersConfig) error {
 	if err := se.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
 		return err
 	}
+	if cfg.Dialer != nil {
+		se.SetICEProxyDialer(cfg.Dialer)
+	}
 	if cfg.Public.IsValid() {
 		rule := webrtc.ICEAddressRewriteRule{External: []string{cfg.Public.String()}, AsCandidateType: webrtc.ICECandidateTypeHost}
 		if err := se.SetICEAddressRewriteRules(rule); err != nil {
@@ -185,13 +202,18 @@ func (b *Browsers) configure(cfg BrowsersConfig) error {
 	return nil
 }
 
-// peerConnection makes one whose DTLS keys are told to keys.
-func (b *Browsers) peerConnection(keys *DTLSKeys) (*webrtc.PeerConnection, error) {
+// peerConnection makes one whose DTLS keys are told to keys, and that may use
+// relays.
+func (b *Browsers) peerConnection(keys *DTLSKeys, relays []ICEServer) (*webrtc.PeerConnection, error) {
 	se := b.settings
 	se.SetDTLSKeyLogWriter(keys)
 	se.SetDTLSServerHelloMessageHook(keys.hello)
 	api := webrtc.NewAPI(webrtc.WithSettingEngine(se), webrtc.WithMediaEngine(b.codecs), webrtc.WithInterceptorRegistry(new(interceptor.Registry)))
-	return api.NewPeerConnection(webrtc.Configuration{Certificates: []webrtc.Certificate{b.cert}, BundlePolicy: webrtc.BundlePolicyMaxBundle})
+	cfg := webrtc.Configuration{Certificates: []webrtc.Certificate{b.cert}, BundlePolicy: webrtc.BundlePolicyMaxBundle}
+	for _, r := range relays {
+		cfg.ICEServers = append(cfg.ICEServers, webrtc.ICEServer{URLs: r.URLs, Username: r.Username, Credential: r.Credential})
+	}
+	return api.NewPeerConnection(cfg)
 }
 
 // port finds our port behind a local candidate; nil if it is not on one of ours.
@@ -199,7 +221,14 @@ func (b *Browsers) port(c *webrtc.ICECandidate) *browserPort {
 	if c.Typ == webrtc.ICECandidateTypeRelay || c.Protocol != webrtc.ICEProtocolUDP {
 		return nil
 	}
+	own := c.Port
+	if c.Typ != webrtc.ICECandidateTypeHost { // pion asks a relay how a NAT shows it from another socket
+		own = c.RelatedPort
+	}
 	if len(b.ports) == 1 { // whatever address stands in front of it
+		if own != b.ports[0].local.Port() {
+			return nil
+		}
 		return b.ports[0]
 	}
 	a, err := netip.ParseAddr(c.Address)

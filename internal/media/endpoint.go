@@ -54,6 +54,7 @@ const (
 	Connected
 	Digit
 	Disconnected // the path went silent; it may come back
+	Moved        // ICE chose a path that the sound cannot take: another connection is wanted
 	Failed
 )
 

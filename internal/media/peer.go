@@ -34,8 +34,12 @@ type peer struct {
 // connect puts a fresh PeerConnection under the endpoint.
 func (w *WebRTC) connect() error {
 	p := &peer{w: w}
+	var relays []ICEServer
+	if w.relays != nil {
+		relays = w.relays()
+	}
 	var err error
-	if p.pc, err = w.browsers.peerConnection(&p.keys); err != nil {
+	if p.pc, err = w.browsers.peerConnection(&p.keys, relays); err != nil {
 		return fmt.Errorf("media: %w", err)
 	}
 	sender, err := p.pc.AddTrack(p)
@@ -143,8 +147,8 @@ func (p *peer) beside() (*sound, error) {
 	}
 	ice.OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
 		if err := p.follow(s, pair); err != nil {
-			p.w.browsers.log.Warn("sound cannot follow ICE", "error", err)
-			p.w.tell(p, Event{Kind: Failed})
+			p.w.browsers.log.Info("sound cannot follow ICE", "error", err)
+			p.w.tell(p, Event{Kind: Moved})
 		}
 	})
 	// Once more: the choice may have changed before we listened.

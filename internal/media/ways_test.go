@@ -53,7 +53,7 @@ func TestSoundGoesThroughThePeerConnectionOverTCP(t *testing.T) {
 	t.Cleanup(func() { mux.Close() })
 	all.settings.SetICETCPMux(mux)
 	all.settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeTCP4})
-	w, err := all.NewWebRTC()
+	w, err := all.NewWebRTC(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestSoundGoesBesideToARelay(t *testing.T) {
 	}
 	t.Cleanup(func() { relay.Close() })
 	all := browsers(t)
-	w, err := all.NewWebRTC()
+	w, err := all.NewWebRTC(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestSoundGoesBesideToARelay(t *testing.T) {
 // A data channel shares the port with the sound that goes beside it.
 func TestADataChannelWorksBesideTheSound(t *testing.T) {
 	all := browsers(t)
-	w, err := all.NewWebRTC()
+	w, err := all.NewWebRTC(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 // under it when the page was loaded again.
 type WebRTC struct {
 	browsers *Browsers
+	relays   func() []ICEServer // for the next PeerConnection; nil: none
 	stream   *Stream
 	events   chan Event
 	wg       sync.WaitGroup
@@ -34,9 +35,10 @@ type WebRTC struct {
 	now    *peer // who may speak for the endpoint
 }
 
-// NewWebRTC makes an endpoint; it opens no socket of its own.
-func (b *Browsers) NewWebRTC() (*WebRTC, error) {
-	w := &WebRTC{browsers: b, events: make(chan Event, eventQueue)}
+// NewWebRTC makes an endpoint. It opens sockets of its own to relays alone, which it
+// asks for whenever it connects; nil: it uses none.
+func (b *Browsers) NewWebRTC(relays func() []ICEServer) (*WebRTC, error) {
+	w := &WebRTC{browsers: b, relays: relays, events: make(chan Event, eventQueue)}
 	w.stream = newStream(b.loops, "srtp", func(d dtmf.Digit) { w.tell(nil, Event{Kind: Digit, Digit: d}) })
 	if err := w.connect(); err != nil {
 		return nil, err

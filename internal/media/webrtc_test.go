@@ -192,7 +192,7 @@ func crosses(t *testing.T, w *WebRTC, b *browser, n int64) {
 func joined(t *testing.T, negotiate func(*testing.T, *WebRTC, *browser), settings ...func(*webrtc.SettingEngine)) (*Browsers, *WebRTC, *browser) {
 	t.Helper()
 	all := browsers(t)
-	w, err := all.NewWebRTC()
+	w, err := all.NewWebRTC(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,11 +44,17 @@ const (
 // Options is what the portal needs from its surroundings.
 type Options struct {
 	Config   Config
-	Listener net.Listener // the portal closes it
-	Bus      *bus.Bus
+	Listener net.Listener                // the portal closes it
+	Wire     func(site string) *bus.Wire // nil: the site is none of ours
 	Page     fs.FS
 	Hash     func(token string) string
-	Log      *slog.Logger
+	// Seen is told the addresses by which a page may be reached; nil: nobody wants
+	// to know.
+	Seen func(site, visit string, at netip.Addr)
+	// Engine is handed the tunnel of an engine that comes from elsewhere, and
+	// returns at its end; nil: none may come.
+	Engine func(net.Conn)
+	Log    *slog.Logger
 }
 
 // Portal is the web server for patients.
@@ -61,6 +67,7 @@ type Portal struct {
 	cancel  context.CancelFunc
 	epochs  atomic.Uint64
 	sockets atomic.Int64
+	engines atomic.Int64
 
 	// BadLinks counts WebSockets cut off for guessing.
 	BadLinks atomic.Uint64
@@ -87,6 +94,9 @@ func New(o Options) (*Portal, error) {
 	mux.HandleFunc("GET /v/{token}", p.page)
 	mux.HandleFunc("GET /v/{token}/signal", p.signal)
 	mux.Handle("GET /assets/", http.StripPrefix("/assets/", p.headers(http.FileServerFS(o.Page))))
+	if o.Engine != nil {
+		mux.HandleFunc("GET "+TunnelPath, p.engine)
+	}
 	p.srv = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)}
 	p.wg.Go(func() {
@@ -136,6 +146,7 @@ func (p *Portal) signal(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no such link", http.StatusNotFound)
 		return
 	}
+	wire := p.o.Wire(site)
 	if o := r.Header.Get("Origin"); o != "" && o != p.origin && o != "http://"+r.Host && o != "https://"+r.Host {
 		http.Error(w, "wrong origin", http.StatusForbidden)
 		return
@@ -155,23 +166,51 @@ func (p *Portal) signal(w http.ResponseWriter, r *http.Request) {
 	defer p.wg.Done()
 	defer ws.CloseNow()
 	ws.SetReadLimit(maxMessage)
-	p.relay(ws, site, p.o.Hash(token), from)
+	p.relay(attachment{ws: ws, wire: wire, site: site, visit: p.o.Hash(token), from: from})
 }
 
+// attachment is one WebSocket of a page.
+type attachment struct {
+	ws          *websocket.Conn
+	wire        *bus.Wire // nil: there is no such site
+	site, visit string
+	from        netip.Addr
+}
+
+// What the portal says by itself; all else comes from an engine.
+var (
+	expired = []byte(`{"type":"error","code":"expired"}`)
+	away    = []byte(`{"type":"error","code":"away"}`)
+	gone    = []byte(`{"type":"gone"}`)
+)
+
 // relay carries messages both ways until either side ends.
-func (p *Portal) relay(ws *websocket.Conn, site, visit string, from netip.Addr) {
+func (p *Portal) relay(a attachment) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
-	epoch := strconv.FormatUint(p.epochs.Add(1), 10)
 	down := make(chan []byte, maxBurst)
-	stop, err := p.o.Bus.Listen(bus.Down(site, visit), func(m bus.Message) {
-		if m.Epoch != epoch {
-			return
-		}
+	p.wg.Go(func() {
+		defer cancel()
+		p.tell(ctx, a, down)
+	})
+	if a.wire == nil {
+		down <- expired
+		read, done := context.WithTimeout(ctx, silentFor)
+		defer done()
+		_, _, _ = a.ws.Read(read) // until the page, or whoever it is, has gone
+		return
+	}
+	epoch := strconv.FormatUint(p.epochs.Add(1), 10)
+	say := func(b []byte) {
 		select {
-		case down <- m.Data:
+		case down <- b:
 		default:
 			cancel() // a page that does not read is let go; it comes back and is told all it missed
+		}
+	}
+	stop, err := a.wire.Listen(bus.Down(a.site, a.visit), func(m bus.Message) {
+		if m.Epoch == epoch {
+			say(m.Data)
 		}
 	})
 	if err != nil {
@@ -179,49 +218,73 @@ func (p *Portal) relay(ws *websocket.Conn, site, visit string, from netip.Addr) 
 		return
 	}
 	defer stop()
-	p.wg.Go(func() {
-		defer cancel()
-		for {
-			select {
-			case <-ctx.Done():
+	up, err := a.wire.Caller(func() { say(away) })
+	if err != nil {
+		p.o.Log.Error("portal: listen", "error", err)
+		return
+	}
+	defer up.Close()
+	if p.o.Seen != nil {
+		p.o.Seen(a.site, a.visit, a.from)
+	}
+	subject := bus.Up(a.site, a.visit)
+	p.hear(ctx, a, func(b []byte) error { return up.Send(subject, epoch, b) })
+	if err := a.wire.Send(subject, epoch, gone); err != nil {
+		p.o.Log.Debug("portal: gone", "error", err)
+	}
+}
+
+// tell writes to a page until ctx ends, or there is nothing more to say.
+func (p *Portal) tell(ctx context.Context, a attachment, down <-chan []byte) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case b := <-down:
+			if strings.Contains(string(b), `"code":"expired"`) && p.guessed(a.from) {
+				p.BadLinks.Add(1)
+				return // one who guesses is told nothing; others at that address are served
+			}
+			write, done := context.WithTimeout(ctx, helloWithin)
+			err := a.ws.Write(write, websocket.MessageText, b)
+			done()
+			if err != nil {
 				return
-			case b := <-down:
-				if strings.Contains(string(b), `"code":"expired"`) && p.guessed(from) {
-					p.BadLinks.Add(1)
-					return // one who guesses is told nothing; others at that address are served
-				}
-				write, done := context.WithTimeout(ctx, helloWithin)
-				err := ws.Write(write, websocket.MessageText, b)
-				done()
-				if err != nil {
-					return
-				}
+			}
+			if string(b) == string(away) {
+				a.ws.Close(websocket.StatusTryAgainLater, "no engine")
+				return
 			}
 		}
-	})
-	up := bus.Up(site, visit)
+	}
+}
+
+// hear reads from a page until it ends or does what a page does not.
+func (p *Portal) hear(ctx context.Context, a attachment, up func([]byte) error) {
 	tokens, last := float64(maxBurst), time.Now()
 	for {
 		read, done := context.WithTimeout(ctx, silentFor)
-		kind, b, err := ws.Read(read)
+		kind, b, err := a.ws.Read(read)
 		done()
 		if err != nil {
-			break
+			return
 		}
 		t := time.Now()
 		tokens = min(tokens+t.Sub(last).Seconds()*maxRate, maxBurst) - 1
 		last = t
 		if tokens < 0 || kind != websocket.MessageText {
-			ws.Close(websocket.StatusPolicyViolation, "too much")
-			break
+			a.ws.Close(websocket.StatusPolicyViolation, "too much")
+			return
 		}
-		if err := p.o.Bus.Send(up, epoch, b); err != nil {
+		if p.o.Seen != nil {
+			for _, at := range addresses(b) {
+				p.o.Seen(a.site, a.visit, at)
+			}
+		}
+		if err := up(b); err != nil {
 			p.o.Log.Error("portal: send", "error", err)
-			break
+			return
 		}
-	}
-	if err := p.o.Bus.Send(up, epoch, []byte(`{"type":"gone"}`)); err != nil {
-		p.o.Log.Debug("portal: gone", "error", err)
 	}
 }
 

@@ -11,12 +11,12 @@ import { track, sweep } from '../lib/net.mjs';
 import { flags, tone } from '../lib/page.mjs';
 
 export const nearEnd = '10.78.0.1';
-const home = `sbhome${process.pid}`, middle = `sbline${process.pid}`, near = `sbn${process.pid}`;
-const ip = (...args) => execFileSync('ip', args, { stdio: 'pipe' });
-const program = (name) => new URL(`../../bin/${name}`, import.meta.url).pathname;
+export const home = `sbhome${process.pid}`, middle = `sbline${process.pid}`, near = `sbn${process.pid}`;
+export const ip = (...args) => execFileSync('ip', args, { stdio: 'pipe' });
+export const program = (name) => new URL(`../../bin/${name}`, import.meta.url).pathname;
 
 /** A child that answers each line of JSON with one. */
-class Servant {
+export class Servant {
   constructor(command, args) {
     this.child = track(spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true }), true);
     this.asked = [];

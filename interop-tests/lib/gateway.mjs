@@ -9,26 +9,30 @@ export const binary = new URL('../../bin/sipbridge', import.meta.url).pathname;
 export const token = 'interop-tests-admin-token';
 
 export class Gateway {
-  constructor(config) {
+  /** inside: the network namespace that it runs in; admin: where its API is. */
+  constructor(config, { inside, admin = '127.0.0.1:19090' } = {}) {
+    Object.assign(this, { inside, admin });
     this.dir = mkdtempSync(join(tmpdir(), 'sipbridge-interop-'));
     this.file = join(this.dir, 'sipbridge.yaml');
     writeFileSync(this.file, `${config}\nstate: ${this.dir}/state\n`);
   }
 
-  async start(env = {}) {
-    this.child = track(spawn(binary, ['serve', '--config', this.file, '--log', process.env.SIPBRIDGE_LOG ?? 'info'], {
+  /** Starts it, and waits until it says that it is ready, or until ready() is true. */
+  async start(env = {}, ready = () => fetch(`http://${this.admin}/readyz`).then((r) => r.ok).catch(() => false)) {
+    const command = [...(this.inside ? ['ip', 'netns', 'exec', this.inside] : []), binary, 'serve', '--config', this.file, '--log', process.env.SIPBRIDGE_LOG ?? 'info'];
+    this.child = track(spawn(command[0], command.slice(1), {
       stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, SIPBRIDGE_ADMIN_TOKEN: token, ...env } }));
     let code = null;
     this.child.over.then((c) => { code = c; });
     await until(async () => {
       if (code !== null) throw new Error(`the gateway ended with ${code}: ${this.child.output}`);
-      return fetch('http://127.0.0.1:19090/readyz').then((r) => r.ok).catch(() => false);
+      return ready();
     }, () => `the gateway to be ready: ${this.child.output}`);
     return this;
   }
 
   async api(method, path, body) {
-    const r = await fetch(`http://127.0.0.1:19090${path}`, { method, headers: { authorization: `Bearer ${token}` }, body: body && JSON.stringify(body) });
+    const r = await fetch(`http://${this.admin}${path}`, { method, headers: { authorization: `Bearer ${token}` }, body: body && JSON.stringify(body) });
     const text = await r.text();
     if (!r.ok) throw new Error(`${method} ${path}: ${r.status} ${text}`);
     return text ? JSON.parse(text) : null;
@@ -43,7 +47,7 @@ export class Gateway {
   }
 
   async metric(name) {
-    const text = await (await fetch('http://127.0.0.1:19090/metrics')).text();
+    const text = await (await fetch(`http://${this.admin}/metrics`)).text();
     const line = text.split('\n').find((l) => l.startsWith(`${name} `) || l.startsWith(`${name}{`));
     return line ? Number(line.split(' ').pop()) : 0;
   }
@@ -51,7 +55,7 @@ export class Gateway {
   /** What the gateway holds, after its collector has run: twice, for pools outlive one run. */
   async holds() {
     for (let i = 0; i < 2; i++) {
-      const r = await fetch('http://127.0.0.1:19090/debug/pprof/heap?gc=1', { headers: { authorization: `Bearer ${token}` } });
+      const r = await fetch(`http://${this.admin}/debug/pprof/heap?gc=1`, { headers: { authorization: `Bearer ${token}` } });
       if (!r.ok) throw new Error(`the collector was not run: ${r.status}`);
       await r.arrayBuffer();
     }
@@ -66,7 +70,7 @@ export class Gateway {
 
   /** Where its processor time goes, for so many seconds: a profile for the compiler. */
   async profile(seconds, file) {
-    const r = await fetch(`http://127.0.0.1:19090/debug/pprof/profile?seconds=${seconds}`, { headers: { authorization: `Bearer ${token}` } });
+    const r = await fetch(`http://${this.admin}/debug/pprof/profile?seconds=${seconds}`, { headers: { authorization: `Bearer ${token}` } });
     if (!r.ok) throw new Error(`no profile: ${r.status}`);
     writeFileSync(file, Buffer.from(await r.arrayBuffer()));
   }

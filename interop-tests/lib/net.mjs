@@ -21,6 +21,10 @@ export function sweep() {
     }
     ip('netns', 'del', name);
   }
+  // A namespace lives on while connections in it wait for their end, and so do the links into it.
+  for (const [, name, pid] of ip('-o', 'link', 'show').toString().matchAll(/: (sb[a-z]+(\d+))@/g)) {
+    try { process.kill(Number(pid), 0); } catch { ip('link', 'del', name); }
+  }
 }
 
 export function makeHospital() {
@@ -94,7 +98,7 @@ export async function until(f, what, ms = 10000) {
   for (;;) {
     const v = await f();
     if (v) return v;
-    if (Date.now() > end) throw new Error(`waited ${ms} ms in vain: ${typeof what === 'function' ? what() : what}`);
+    if (Date.now() > end) throw new Error(`waited ${ms} ms in vain: ${typeof what === 'function' ? await what() : what}`);
     await new Promise((r) => setTimeout(r, 20));
   }
 }

@@ -88,14 +88,16 @@ export class Patient {
     });
   }
 
-  /** How its packets go: the chosen pair's own candidate. */
-  async way() {
+  /** How its packets go: the chosen pair, its own candidate and the other one. */
+  async pair() {
     return this.page.evaluate(async () => {
       const all = [...(await window.connections.at(-1).getStats()).values()];
       const pair = all.find((s) => s.id === all.find((t) => t.type === 'transport')?.selectedCandidatePairId);
-      return all.find((s) => s.id === pair?.localCandidateId);
+      return { pair, own: all.find((s) => s.id === pair?.localCandidateId), other: all.find((s) => s.id === pair?.remoteCandidateId) };
     });
   }
+
+  async way() { return (await this.pair()).own; }
 
   /** What the browser measures of the sound that it gets. */
   async receives() {

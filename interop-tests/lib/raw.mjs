@@ -4,7 +4,7 @@ import dgram from 'node:dgram';
 import { createHash } from 'node:crypto';
 import { until } from './net.mjs';
 
-const sound = (port) => `v=0\r\no=raw 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio ${port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n`;
+const sound = (host, port) => `v=0\r\no=raw 1 1 IN IP4 ${host}\r\ns=-\r\nc=IN IP4 ${host}\r\nt=0 0\r\nm=audio ${port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n`;
 
 /** So many ms of 1 kHz in G.711 mu-law, a third of full scale. */
 const tone = (ms) => Buffer.from(Array.from({ length: 8 * ms }, (_, n) => {
@@ -18,10 +18,11 @@ export class Raw {
   heard = [];
   branches = 0;
 
-  /** Opens a telephone on 127.0.0.1, or another address, and a socket for its sound. */
-  static async open(t, port, { host = '127.0.0.1', name = 'raw' } = {}) {
+  /** Opens a telephone on 127.0.0.1, or another address, and a socket for its sound; gateway is where its calls go. */
+  static async open(t, port, { host = '127.0.0.1', name = 'raw', gateway = '127.0.0.1:15060' } = {}) {
     const raw = new Raw();
-    Object.assign(raw, { port, host, name });
+    const [to, at] = gateway.split(':');
+    Object.assign(raw, { port, host, name, gateway, to, at: Number(at) });
     raw.socket = dgram.createSocket('udp4');
     raw.socket.on('message', (m) => raw.heard.push(String(m)));
     raw.rtp = dgram.createSocket('udp4');
@@ -29,14 +30,22 @@ export class Raw {
     raw.sound = []; // the last second of what it hears
     raw.rtp.on('message', (m) => { raw.sound = [...raw.sound.slice(-49), m.subarray(12)]; raw.packets += 1; raw.events += (m[1] & 0x7f) === 101 ? 1 : 0; });
     await new Promise((r) => raw.socket.bind(port, host, r));
-    await new Promise((r) => raw.rtp.bind(0, '127.0.0.1', r));
-    t.after(() => { clearInterval(raw.playing); raw.socket.close(); raw.rtp.close(); });
+    await new Promise((r) => raw.rtp.bind(0, to === '127.0.0.1' ? to : host, r));
+    t.after(() => raw.close());
     return raw;
+  }
+
+  close() {
+    if (this.closed) return;
+    this.closed = true;
+    clearInterval(this.playing);
+    this.socket.close();
+    this.rtp.close();
   }
 
   put(lines, body = '') {
     const text = [...lines, `Content-Length: ${body.length}`, '', body].join('\r\n');
-    this.socket.send(text, 15060, '127.0.0.1');
+    this.socket.send(text, this.at, this.to);
   }
 
   /** Sends a request in a dialog { id, tag, remote, to, cseq }. */
@@ -47,7 +56,7 @@ export class Raw {
     } else if (dialog.remote) {
       dialog.branch = this.branches++; // of a 2xx: a transaction of its own
     }
-    dialog.contact ??= `sip:${dialog.to}@127.0.0.1:15060`;
+    dialog.contact ??= `sip:${dialog.to}@${this.gateway}`;
     this.put([`${method} ${dialog.contact} SIP/2.0`, `Via: SIP/2.0/UDP ${this.host}:${this.port};branch=z9hG4bKraw${dialog.id}-${dialog.branch}`,
       `From: <sip:${this.name}@127.0.0.1>;tag=${dialog.tag}`, `To: <sip:${dialog.to}@127.0.0.1>${dialog.remote ? `;tag=${dialog.remote}` : ''}`,
       `Call-ID: ${dialog.id}`, `CSeq: ${dialog.cseq} ${method}`, 'Max-Forwards: 70', ...(headers.some((h) => h.startsWith('Contact:')) ? [] : [`Contact: <sip:${this.name}@${this.host}:${this.port}>`]), ...headers,
@@ -89,7 +98,7 @@ export class Raw {
 
   /** Calls, is answered, and acknowledges. */
   async call(dialog, headers = []) {
-    this.request('INVITE', dialog, { headers, body: sound(this.rtp.address().port) });
+    this.request('INVITE', dialog, { headers, body: this.#sound() });
     const ok = await this.hears(dialog.id, /^SIP\/2\.0 200/);
     this.confirm(dialog, ok);
     this.request('ACK', dialog);
@@ -105,7 +114,12 @@ export class Raw {
   answer(message, status, { tag, sdp = false, headers = [] } = {}) {
     const keep = (name) => message.match(new RegExp(`^${name}: .*$`, 'mi'))[0].trim();
     this.put([`SIP/2.0 ${status} Whatever`, keep('Via'), keep('From'), keep('To') + (tag ? `;tag=${tag}` : ''), keep('Call-ID'), keep('CSeq'),
-      ...(headers.some((h) => h.startsWith('Contact:')) ? [] : [`Contact: <sip:${this.name}@${this.host}:${this.port}>`]), ...headers, ...(sdp ? ['Content-Type: application/sdp'] : [])], sdp ? sound(this.rtp.address().port) : '');
+      ...(headers.some((h) => h.startsWith('Contact:')) ? [] : [`Contact: <sip:${this.name}@${this.host}:${this.port}>`]), ...headers, ...(sdp ? ['Content-Type: application/sdp'] : [])], sdp ? this.#sound() : '');
+  }
+
+  #sound() {
+    const { address, port } = this.rtp.address();
+    return sound(address, port);
   }
 
   /** Hangs up. */
@@ -139,6 +153,6 @@ export class Raw {
     packet.writeUInt16BE(seq & 0xffff, 2);
     packet.writeUInt32BE(seq * sound.length, 4);
     packet.writeUInt32BE(0x5eed, 8);
-    this.rtp.send(packet, Number(message.match(/^m=audio (\d+)/m)[1]), '127.0.0.1');
+    this.rtp.send(packet, Number(message.match(/^m=audio (\d+)/m)[1]), this.to);
   }
 }

@@ -319,6 +319,7 @@ async function take(m) {
     case 'welcome':
       relays = m.ice_servers ?? [];
       settled('network.');
+      settled('error.away');
       if (!greeted) {
         greeted = true;
         joinable();
@@ -365,6 +366,9 @@ async function take(m) {
       enter(held ? 'held' : 'connected');
       status(held ? 'held' : 'connected');
       break;
+    case 'repair':
+      repair();
+      break;
     case 'digit':
       $('digits').textContent += m.digit;
       break;
@@ -373,7 +377,7 @@ async function take(m) {
       break;
     case 'error':
       notice(`error.${m.code}`);
-      if (m.code !== 'bad-message') {
+      if (m.code !== 'bad-message' && m.code !== 'away') {
         signalling.close();
         enter('ended');
         $('join').disabled = true;
@@ -493,6 +497,7 @@ signalling.addEventListener('message', (e) => {
 });
 signalling.addEventListener('alive', () => settled('network.lost'));
 signalling.addEventListener('lost', () => {
+  if ($('notice').dataset.key === 'error.away') return; // that is why
   if (['ended', 'lobby'].includes(state)) notice('network.lost');
   else if (state !== 'joining') {
     enter('reconnecting');

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipbridge/sipbridge/internal/admin"
+	"github.com/sipbridge/sipbridge/internal/bus"
+	"github.com/sipbridge/sipbridge/internal/edge"
+	"github.com/sipbridge/sipbridge/internal/invite"
+	"github.com/sipbridge/sipbridge/internal/portal"
+	"github.com/sipbridge/sipbridge/web"
+)
+
+// face is what patients meet: a port, its certificate, the relay and the page. A
+// portal that stands apart is a face and the bus.
+type face struct {
+	cfg    Configuration
+	log    *slog.Logger
+	shown  edge.Certificates // ours; nil: none
+	edge   *edge.Edge        // nil: the portal is elsewhere
+	relay  *edge.Relay
+	portal *portal.Portal
+	admin  *admin.Server
+	down   []func() // what is open, to be closed in reverse
+}
+
+func (f *face) opened(close func()) { f.down = append(f.down, close) }
+
+func (f *face) close() {
+	for i := len(f.down) - 1; i >= 0; i-- {
+		f.down[i]()
+	}
+	f.down = nil
+}
+
+// certify gets our certificate, if there is to be one.
+func (f *face) certify() (err error) {
+	page, _ := portalListener(&f.cfg)
+	if f.shown, err = f.cfg.TLS.Open(publicHost(&f.cfg), page, filepath.Join(f.cfg.State, "acme"), f.log); err != nil {
+		return err
+	}
+	if f.shown != nil {
+		f.opened(f.shown.Close)
+	}
+	return nil
+}
+
+// listen opens the port.
+func (f *face) listen() (err error) {
+	page, plain := portalListener(&f.cfg)
+	shown := f.shown
+	if plain {
+		shown = nil
+	}
+	if f.edge, err = edge.Open(page, shown, f.log); err != nil {
+		return err
+	}
+	f.opened(func() { f.edge.Close() })
+	return nil
+}
+
+// lend opens the relay. own is our media, if it is in this process.
+func (f *face) lend(own map[netip.AddrPort]netip.AddrPort, valid func(visit string) bool) (err error) {
+	wan := f.cfg.Interfaces[f.cfg.Media.Interface]
+	o := edge.RelayOptions{Config: f.cfg.TURN, Edge: f.edge, Listen: address(wan.Address), Public: address(wan.Public), Own: own, Host: publicHost(&f.cfg), Valid: valid}
+	if u, err := url.Parse(f.cfg.Portal.PublicURL); err == nil {
+		if o.Port, err = strconv.Atoi(u.Port()); err != nil {
+			o.Port = 443
+			if u.Scheme == "http" {
+				o.Port = 80
+			}
+		}
+	}
+	if f.cfg.TURN.RelayPorts != "" {
+		if o.Ports[0], o.Ports[1], err = portRange(f.cfg.TURN.RelayPorts); err != nil {
+			return err
+		}
+	}
+	if f.relay, err = edge.NewRelay(o); err != nil {
+		return err
+	}
+	f.opened(func() { f.relay.Close() })
+	return nil
+}
+
+// serve opens the page.
+func (f *face) serve(o portal.Options) (err error) {
+	o.Config, o.Listener, o.Page, o.Hash, o.Log = f.cfg.Portal, f.edge.HTTP(), web.Files, invite.Hash, f.log
+	if f.portal, err = portal.New(o); err != nil {
+		return err
+	}
+	f.opened(func() { f.portal.Close() })
+	return nil
+}
+
+// outpost is a portal that stands apart from its engines.
+type outpost struct {
+	face
+	hub *bus.Hub
+}
+
+// startOutpost opens it. On an error all that was opened is closed again.
+func startOutpost(cfg Configuration, log *slog.Logger) (*outpost, error) {
+	o := &outpost{face: face{cfg: cfg, log: log}}
+	if err := o.open(); err != nil {
+		o.close()
+		return nil, err
+	}
+	log.Info("ready", "role", cfg.Role, "portal", o.edge.Addr().String(), "admin", o.admin.Addr().String())
+	return o, nil
+}
+
+func (o *outpost) open() (err error) {
+	keys := map[string]string{}
+	for name, s := range o.cfg.Sites {
+		keys[name] = s.Key
+	}
+	if o.hub, err = bus.OpenHub(keys, o.log); err != nil {
+		return err
+	}
+	o.opened(o.hub.Close)
+	if err := o.certify(); err != nil {
+		return err
+	}
+	if err := o.listen(); err != nil {
+		return err
+	}
+	if err := o.lend(nil, nil); err != nil {
+		return err
+	}
+	for name := range o.cfg.Sites {
+		stop, err := o.relay.Serve(name, o.hub.Wire(name), o.log)
+		if err != nil {
+			return err
+		}
+		o.opened(stop)
+	}
+	if err := o.serve(portal.Options{Wire: o.hub.Wire,
+		Seen: func(site, visit string, at netip.Addr) { o.relay.Seen(edge.Name(site, visit), at) },
+		Engine: func(c net.Conn) {
+			if err := o.hub.Carry(c); err != nil {
+				o.log.Warn("an engine was not let in", "error", err)
+			}
+		}}); err != nil {
+		return err
+	}
+	token, err := adminToken(o.cfg)
+	if err != nil {
+		return err
+	}
+	metrics := prometheus.NewRegistry()
+	o.register(metrics)
+	metrics.MustRegister(engines{o})
+	if o.admin, err = admin.New(admin.Options{Config: o.cfg.Admin, Token: token, Ready: func() error { return nil }, Metrics: metrics, Log: o.log}); err != nil {
+		return err
+	}
+	o.opened(func() { o.admin.Close() })
+	return nil
+}
+
+// stop closes everything: calls are the engines'.
+func (o *outpost) stop(context.Context, time.Duration) error {
+	o.log.Info("shutting down")
+	o.close()
+	o.log.Info("stopped")
+	return nil
+}
