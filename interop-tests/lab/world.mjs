@@ -100,8 +100,9 @@ export class World {
     writeFileSync(at('hosts'), `127.0.0.1 localhost\n${portalAddress} portal.test\n`);
     w.key = execFileSync(binary, ['key', at('engine.key')]).toString().trim();
     w.otherKey = execFileSync(binary, ['key', at('other.key')]).toString().trim();
-    await w.proxy(fire, '10.20.0.1', 'BasicAuth ward s3cret');
-    await w.proxy(router, '10.78.0.1', '');
+    w.proxies = {};
+    await w.proxy('fire');
+    await w.proxy('router');
     return w;
   }
 
@@ -110,10 +111,12 @@ export class World {
     for (const ns of [engineSpace, fire, router, internet, home, lines.fire, lines.router]) ip('netns', 'del', ns);
   }
 
-  /** An HTTP proxy that knows the portal's name and leads to its port alone. */
-  async proxy(ns, address, more) {
-    writeFileSync(at(`proxy-${ns}.conf`), `Port 3128\nListen ${address}\nTimeout 600\nAllow 10.0.0.0/8\nConnectPort 443\n${more}\n`);
-    const proxy = inside(ns, 'tinyproxy', ['-d', '-c', at(`proxy-${ns}.conf`)], at('hosts'));
+  /** An HTTP proxy, on the hospital's firewall or the patient's router, that knows the portal's name and leads to its port alone. */
+  async proxy(door) {
+    const [ns, address, more] = { fire: [fire, '10.20.0.1', 'BasicAuth ward s3cret'], router: [router, '10.78.0.1', ''] }[door];
+    writeFileSync(at(`proxy-${door}.conf`), `Port 3128\nListen ${address}\nTimeout 600\nAllow 10.0.0.0/8\nConnectPort 443\n${more}\n`);
+    const proxy = inside(ns, 'tinyproxy', ['-d', '-c', at(`proxy-${door}.conf`)], at('hosts'));
+    this.proxies[door] = proxy;
     await until(() => /Listening|Accepting|listen/i.test(proxy.output), () => `tinyproxy: ${proxy.output}`);
   }
 
@@ -156,6 +159,20 @@ routes:
   - {name: the lab to patients, to: [visit]}`, { inside: engineSpace, admin: `${engineAddress}:19090` });
     await this.engine.start();
     await until(() => this.engine.metric('sipbridge_portal_reached'), () => `the engine to reach its portal: ${this.engine.child.output}`, 20_000);
+  }
+
+  /** The TCP ports of the portal that are open to the internet. */
+  scan() {
+    const open = `const net = require('net'); let next = 1, going = 0; const open = [];
+      const more = () => { while (going < 500 && next <= 65535) { const port = next++; going++;
+        const s = net.connect({ port, host: '${portalAddress}' }, () => { open.push(port); s.destroy(); });
+        s.on('error', () => {}); s.on('close', () => { going--; if (next > 65535 && !going) console.log(JSON.stringify(open.sort((a, b) => a - b))); else more(); }); } }; more();`;
+    return JSON.parse(execFileSync('ip', ['netns', 'exec', fire, process.execPath, '-e', open], { timeout: 60_000 }).toString());
+  }
+
+  /** The UDP ports that the portal listens on. */
+  listensUDP() {
+    return execFileSync('ip', ['netns', 'exec', internet, 'ss', '-Hlun']).toString().trim().split('\n').map((l) => Number(l.match(/:(\d+) /)[1]));
   }
 
   /** The patient's router is of that grade from now on. */
