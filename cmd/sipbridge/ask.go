@@ -16,7 +16,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sipbridge/sipbridge/internal/admin"
-	"github.com/sipbridge/sipbridge/internal/policy"
 )
 
 var (
@@ -26,57 +25,21 @@ var (
 		&cli.StringFlag{Name: "token-file", Usage: "a `FILE` with its bearer token"}}
 )
 
-var routeCommand = &cli.Command{
-	Name: "route", Usage: "say what would happen to a call, and why",
-	Flags: []cli.Flag{configFlag, jsonFlag, &cli.StringFlag{Name: "from", Usage: "the caller's `URI`"}, &cli.StringFlag{Name: "to", Usage: "the called `URI`"},
-		&cli.StringFlag{Name: "source", Value: "browser", Usage: "a trunk's `NAME`, or browser"}},
-	Action: func(c *cli.Context) error {
-		if c.String("config") == "" || c.String("to") == "" {
-			return cli.Exit("route wants --config FILE and --to URI", exitUsage)
-		}
-		_, p, faults, err := loadFile(c.String("config"))
-		if err != nil {
-			return err
-		}
-		if len(faults) > 0 {
-			return printFaults(faults)
-		}
-		e := policy.Explain(p.Decide, c.String("source"), c.String("from"), c.String("to"))
-		if c.Bool("json") {
-			return json.NewEncoder(os.Stdout).Encode(e)
-		}
-		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-		for _, s := range e.Trace {
-			mark := "-"
-			if s.Matched {
-				mark = "✓"
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\n", mark, s.Route, s.Why)
-		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
-		switch e.Kind {
-		case policy.Routed:
-			fmt.Printf("\nroute %q: %s\n", e.Route, strings.Join(e.Names, ", "))
-			return nil
-		default:
-			fmt.Printf("\n%s: %d %s\n", e.Kind, e.Status, e.Reason)
-		}
-		return nil
-	},
-}
-
 var inviteCommand = &cli.Command{
 	Name: "invite", Usage: "make a patient's link and dial code",
 	Flags: append([]cli.Flag{&cli.StringFlag{Name: "to", Usage: "the `URI` that becomes call.to"}, &cli.StringFlag{Name: "name", Usage: "the patient's `NAME`, as shown"},
-		&cli.DurationFlag{Name: "valid", Value: 2 * time.Hour, Usage: "how long"}}, adminFlags...),
+		&cli.DurationFlag{Name: "valid", Value: 2 * time.Hour, Usage: "how long"},
+		&cli.StringSliceFlag{Name: "label", Usage: "`NAME=VALUE`, for routes to ask of; more than one may be given"}}, adminFlags...),
 	Action: func(c *cli.Context) error {
 		if c.String("to") == "" {
 			return cli.Exit("invite wants --to URI", exitUsage)
 		}
 		var inv admin.Invite
-		body := map[string]string{"to": c.String("to"), "name": c.String("name"), "valid": c.Duration("valid").String()}
+		labels, err := pairs(c.StringSlice("label"))
+		if err != nil {
+			return cli.Exit(err.Error(), exitUsage)
+		}
+		body := map[string]any{"to": c.String("to"), "name": c.String("name"), "valid": c.Duration("valid").String(), "labels": labels}
 		if err := ask(c, "POST", "/api/v1/invites", body, &inv); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +16,6 @@ import (
 	"github.com/sipbridge/sipbridge/internal/policy"
 	"github.com/sipbridge/sipbridge/internal/portal"
 	"github.com/sipbridge/sipbridge/internal/sip"
-	"github.com/sipbridge/sipbridge/internal/transcode"
 )
 
 // Configuration is the whole file.
@@ -39,6 +37,10 @@ type Configuration struct {
 	Trunks     map[string]sip.Trunk `yaml:"trunks" doc:"PBXs and proxies. A call from a trunk has its name as call.source." example:"pbx"`
 	Rooms      map[string]sip.Room  `yaml:"rooms" doc:"Video rooms and telephones that register with us. A call from one has room as call.source." example:"theatre2"`
 	policy.Config
+	ReloadOnChange bool `yaml:"reload_on_change" doc:"The policy (emergency, time_zone, country, sets, calendars, classes, routes) is read again when this file changes, as on SIGHUP and by sipbridge policy reload. All else wants a restart." default:"false"`
+
+	file       string // where it was read from; "": nowhere
+	policyText string // what the file says of the policy
 }
 
 // Interface is one address of ours.
@@ -75,6 +77,7 @@ func loadFile(file string) (Configuration, *policy.Policy, []config.Fault, error
 	if err != nil {
 		return c, nil, nil, err
 	}
+	c.file, c.policyText = file, doc.Text(policyKeys()...)
 	p := check(&c, doc)
 	return c, p, doc.Faults(), nil
 }
@@ -145,9 +148,7 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 		doc.Fault("dial codes of that prefix and length cannot be made", "write digits for dial_prefix and more of them, up to 12, for dial_digits", 0, "visits")
 	}
 	networks := map[netip.Prefix]string{}
-	names := []string{}
 	for name, t := range c.Trunks {
-		names = append(names, name)
 		if name == "browser" || name == "room" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
 			doc.Fault(fmt.Sprintf("a trunk cannot be named %q", name), "write small letters, digits, - and _; browser and room are taken", 0, "trunks", name)
 		}
@@ -164,24 +165,13 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 			}
 		}
 	}
-	rooms := []string{}
 	for name, r := range c.Rooms {
-		rooms = append(rooms, name)
 		for _, f := range sip.CheckRoom(name, r) {
 			doc.Fault(f[1], f[2], 0, "rooms", name, f[0])
 		}
 		knownInterface(c, doc, r.Interface, "rooms", name, "interface")
 	}
-	for i, r := range c.Routes {
-		if r.Ring == 0 && slices.Contains(r.To, "visit") {
-			c.Routes[i].Ring = c.Visits.Ring
-		}
-	}
-	p, err := policy.Compile(c.Config, policy.Names{Trunks: names, Rooms: rooms, Codecs: transcode.Names()})
-	for _, f := range flatten(err) {
-		doc.Fault(f.What, f.Instead, f.Offset, f.Path...)
-	}
-	return p
+	return compile(c, doc)
 }
 
 // portalListener is where the portal's port is, and whether it speaks plain HTTP

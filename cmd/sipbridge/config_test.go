@@ -175,7 +175,7 @@ func TestAVisitRingsAsLongAsVisitsSay(t *testing.T) {
 		t.Fatal(f)
 	}
 	for source, want := range map[string]time.Duration{"x": 20 * time.Second, "y": 5 * time.Second} {
-		if got := policy.Explain(p.Decide, source, "", "7").Ring; got != want {
+		if got := p.Decide(policy.Ask(source, "", "7")).Ring; got != want {
 			t.Errorf("%s rings %v, want %v", source, got, want)
 		}
 	}

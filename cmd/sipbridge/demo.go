@@ -45,7 +45,7 @@ var demoCommand = &cli.Command{
 			g.close()
 			return err
 		}
-		_, token, err := g.book.Create("sip:1000@demo.hospital", "Demo Patient", 12*time.Hour)
+		_, token, err := g.book.Create("sip:1000@demo.hospital", "Demo Patient", nil, 12*time.Hour)
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,14 +46,14 @@ type gateway struct {
 	front    *browser.Front
 	borrower *edge.Borrower // of an engine; nil: the relay is ours
 	book     invite.Book
-	policy   atomic.Pointer[policy.Policy]
+	policies policies
 	draining atomic.Bool
 }
 
 // start opens the gateway. On an error all that was opened is closed again.
 func start(cfg Configuration, p *policy.Policy, log *slog.Logger) (*gateway, error) {
 	g := &gateway{face: face{cfg: cfg, log: log}}
-	g.policy.Store(p)
+	g.policies.now.Store(p)
 	if err := g.open(); err != nil {
 		g.close()
 		return nil, err
@@ -130,10 +131,18 @@ func (g *gateway) open() (err error) {
 			return err
 		}
 	}
+	g.policies.cfg, g.policies.log, g.policies.book.Store = cfg, log, g.bus.Policies()
+	g.policies.note("the start")
+	if cfg.file != "" {
+		following, enough := context.WithCancel(context.Background())
+		var follower sync.WaitGroup
+		follower.Go(func() { g.policies.follow(following) })
+		g.opened(func() { enough(); follower.Wait() })
+	}
 	dialers := map[string]call.Dialer{}
-	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Limits: func(number string) []policy.Limit { return g.policy.Load().Limits(number) }, Dialers: dialers, Full: loops.Full, Open: g.openCall, Record: g.record, Log: log})
+	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Limits: func(number string) []policy.Limit { return g.policies.Current().Limits(number) }, Dialers: dialers, Full: loops.Full, Open: g.openCall, Record: g.record, Log: log})
 	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Wire: g.bus.Wire, Invitations: g.book, Browsers: g.browsers,
-		Handle: g.b2bua.Handle, Relays: g.relays, Log: log}); err != nil {
+		Handle: g.b2bua.Handle, Relays: g.relays, Emergency: func() map[string]string { return g.policies.Current().Text() }, Log: log}); err != nil {
 		return err
 	}
 	g.opened(g.front.Close)
@@ -185,7 +194,21 @@ const lastWords = 250 * time.Millisecond
 
 func (g *gateway) urgent(q policy.Query) bool { return g.decide(q).Kind == policy.IsUrgent }
 
-func (g *gateway) decide(q policy.Query) policy.Decision { return g.policy.Load().Decide(q) }
+func (g *gateway) decide(q policy.Query) policy.Decision {
+	q.Trunks = g.trunk
+	return g.policies.Current().Decide(q)
+}
+
+// trunk is what conditions may know of one.
+func (g *gateway) trunk(name string) policy.Trunk {
+	for _, t := range g.sip.Trunks() {
+		if t.Name == name {
+			up := slices.ContainsFunc(t.Targets, func(at sip.TargetState) bool { return at.State != sip.Down })
+			return policy.Trunk{Up: up, Calls: t.Calls}
+		}
+	}
+	return policy.Trunk{}
+}
 
 func (g *gateway) endpoint(t sip.Trunk, listen netip.Addr) (media.Endpoint, error) {
 	return media.NewPlain(media.PlainConfig{Pool: g.pool, Listen: listen, Codecs: t.Codecs, Log: g.log,
@@ -209,7 +232,7 @@ func (g *gateway) administer() error {
 	metrics := prometheus.NewRegistry()
 	g.register(metrics)
 	g.admin, err = admin.New(admin.Options{Config: g.cfg.Admin, Token: token, B2BUA: g.b2bua, Invitations: g.book, Link: g.link,
-		Decide: g.decide, Trunks: g.trunks, Ready: g.ready, Metrics: metrics, Log: g.log})
+		Policies: &g.policies, Trunks: g.trunks, Ready: g.ready, Metrics: metrics, Log: g.log})
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ var layers = map[string]int{
 	"cmd/sipbridge": 0, "interop-tests/lab/line": 0, "interop-tests/lab/phone": 0,
 	"internal/sip": 1, "internal/browser": 1, "internal/portal": 1, "internal/admin": 1, "internal/edge": 1, "internal/demo": 1, "internal/load": 1,
 	"internal/call":  2,
-	"internal/media": 3, "internal/invite": 3,
+	"internal/media": 3, "internal/invite": 3, "internal/history": 3,
 	"internal/transcode": 4, "internal/policy": 4, "internal/audit": 4, "internal/bus": 4,
 	"internal/sdp": 5, "internal/config": 5, "internal/transcode/dtmf": 5, "web": 5,
 }
@@ -31,6 +31,7 @@ var owners = map[string][]string{
 	"github.com/pion/sdp":        {"internal/sdp"},
 	"github.com/nats-io":         {"internal/bus"},
 	"cel.dev/cel-go":             {"internal/policy"},
+	"github.com/nyaruka":         {"internal/policy"},
 	"go.yaml.in/yaml":            {"internal/config"},
 	"github.com/coder/websocket": {"internal/portal", "internal/edge", "internal/load"},
 	"gopkg.in/hraban/opus.v2":    {"internal/transcode"},

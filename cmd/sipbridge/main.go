@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // for time_zone on machines that have none
 
 	"github.com/urfave/cli/v2"
 
@@ -30,7 +31,7 @@ func main() {
 	app := &cli.App{
 		Name:           "sipbridge",
 		Usage:          "a gateway between SIP telephones and browsers",
-		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand, trunksCommand, keyCommand, loadCommand},
+		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand, trunksCommand, keyCommand, policyCommand, loadCommand},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return cli.Exit(err.Error(), exitUsage) },
 	}
@@ -72,6 +73,7 @@ var serveCommand = &cli.Command{
 		}
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 		if cfg.Role == rolePortal {
+			signal.Ignore(syscall.SIGHUP) // it has no policy to read again, and certificates are by themselves
 			o, err := startOutpost(cfg, log)
 			if err != nil {
 				return err
@@ -120,12 +122,15 @@ var checkCommand = &cli.Command{
 		if c.String("config") == "" {
 			return cli.Exit("check wants --config FILE", exitUsage)
 		}
-		_, _, faults, err := loadFile(c.String("config"))
+		_, p, faults, err := loadFile(c.String("config"))
 		if err != nil {
 			return err
 		}
 		if len(faults) > 0 {
 			return printFaults(faults)
+		}
+		for _, w := range p.Warnings() {
+			fmt.Printf("%s: warning: %s\n", c.String("config"), w)
 		}
 		fmt.Println(c.String("config") + ": no fault")
 		return nil

@@ -68,6 +68,9 @@ func (g *gateway) register(r *prometheus.Registry) {
 	g.face.register(r)
 	gauge := func(name, help string, f func() float64) { gauge(r, name, help, f) }
 	counter := func(name, help string, f func() uint64) { counter(r, name, help, f) }
+	gauge("sipbridge_policy_version", "The version of the policy that is in force.", func() float64 { return float64(g.policies.Version()) })
+	counter("sipbridge_policy_reloads_total", "Policies that were taken from the file after the start.", g.policies.reloads.Load)
+	counter("sipbridge_policy_reloads_failed_total", "Policies of the file that were not taken: see the log.", g.policies.failures.Load)
 	if g.cfg.Role == roleEngine {
 		gauge("sipbridge_portal_reached", "1 while the portal is reached.", func() float64 { return one(g.bus.Present()) })
 	}
@@ -99,6 +102,7 @@ var (
 	tollsDesc      = prometheus.NewDesc("sipbridge_class_refused_total", "Calls to a class of destinations that were refused: who called (source), by transfer, too many at once (calls) or in an hour (hour).", []string{"class", "reason"}, nil)
 	callsDesc      = prometheus.NewDesc("sipbridge_calls_total", "Calls that came, by source.", []string{"source"}, nil)
 	endedDesc      = prometheus.NewDesc("sipbridge_calls_ended_total", "Calls that ended, by SIP status; 0: normally.", []string{"status"}, nil)
+	routesDesc     = prometheus.NewDesc("sipbridge_route_calls_total", "Calls by route and what became of them there: taken, full, refused, or to the target that answered.", []string{"route", "outcome"}, nil)
 	refusedDesc    = prometheus.NewDesc("sipbridge_calls_refused_total", "Calls that were let nowhere: the policy's decision, or overload.", []string{"decision"}, nil)
 )
 
@@ -113,6 +117,7 @@ func (t totals) Describe(c chan<- *prometheus.Desc) {
 	c <- callsDesc
 	c <- endedDesc
 	c <- refusedDesc
+	c <- routesDesc
 }
 
 func (t totals) Collect(c chan<- prometheus.Metric) {
@@ -144,6 +149,9 @@ func (t totals) Collect(c chan<- prometheus.Metric) {
 	}
 	for k, v := range n.Ended {
 		emit(endedDesc, v, strconv.Itoa(k))
+	}
+	for k, v := range n.Routes {
+		c <- prometheus.MustNewConstMetric(routesDesc, prometheus.CounterValue, float64(v), k.Route, k.Outcome)
 	}
 	for k, v := range n.Refused {
 		emit(refusedDesc, v, k)

@@ -48,7 +48,7 @@ type Options struct {
 	B2BUA       *call.B2BUA // nil: there are no calls here, and none of what follows but Ready and Metrics
 	Invitations invite.Book
 	Link        func(token string) string // the address of a patient's page
-	Decide      func(policy.Query) policy.Decision
+	Policies    Policies
 	Trunks      func() []Trunk // by name
 	Ready       func() error
 	Metrics     *prometheus.Registry
@@ -117,6 +117,10 @@ func (s *Server) serve(api *http.ServeMux) {
 	api.HandleFunc("DELETE /api/v1/calls/{id}", s.hangup)
 	api.HandleFunc("GET /api/v1/trunks", func(w http.ResponseWriter, r *http.Request) { send(w, 200, s.o.Trunks()) })
 	api.HandleFunc("POST /api/v1/route", s.route)
+	api.HandleFunc("GET /api/v1/policy", s.versions)
+	api.HandleFunc("GET /api/v1/policy/{version}", s.version)
+	api.HandleFunc("POST /api/v1/policy/reload", s.reload)
+	api.HandleFunc("POST /api/v1/policy/rollback", s.rollback)
 }
 
 // Addr is where the server listens.
@@ -183,6 +187,8 @@ func (s *Server) invite(w http.ResponseWriter, r *http.Request) {
 		To    string `json:"to"`
 		Name  string `json:"name"`
 		Valid string `json:"valid"`
+
+		Labels invite.Labels `json:"labels"`
 	}
 	if !read(w, r, &q) {
 		return
@@ -195,7 +201,7 @@ func (s *Server) invite(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	inv, token, err := s.o.Invitations.Create(q.To, q.Name, valid)
+	inv, token, err := s.o.Invitations.Create(q.To, q.Name, q.Labels, valid)
 	if err != nil {
 		problem(w, 400, err.Error())
 		return
@@ -309,9 +315,20 @@ func (s *Server) hangup(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
-	var q struct{ From, To, Source string }
+	var q struct {
+		Source, From, To, At string
+		Labels               map[string]string
+	}
 	if !read(w, r, &q) {
 		return
 	}
-	send(w, 200, policy.Explain(s.o.Decide, q.Source, q.From, q.To))
+	p := s.o.Policies.Current()
+	asked := policy.Ask(q.Source, q.From, q.To)
+	var err error
+	if asked.At, err = p.When(q.At, time.Now()); err != nil {
+		problem(w, 400, err.Error())
+		return
+	}
+	asked.Call.Labels = q.Labels
+	send(w, 200, p.Explain(asked))
 }

@@ -42,6 +42,7 @@ type Options struct {
 	Browsers    *media.Browsers
 	Handle      func(leg call.Leg, said call.Facts)
 	Relays      func(inv invite.Invitation) Relays // nil: there are none
+	Emergency   func() map[string]string           // what a patient is told who is led to an emergency number; nil: nothing of the hospital's
 	Log         *slog.Logger
 }
 
@@ -184,7 +185,7 @@ func callQuery(inv invite.Invitation) policy.Query {
 		user, host = "", user
 	}
 	host, _, _ = strings.Cut(host, ";")
-	return policy.Query{Visit: inv.ID, Call: policy.Call{Source: "browser",
+	return policy.Query{Visit: inv.ID, Call: policy.Call{Source: "browser", Labels: inv.Labels,
 		From: policy.Address{User: inv.DialCode, Display: inv.Name},
 		To:   policy.Address{User: user, Host: host}}}
 }

@@ -274,7 +274,11 @@ func (l *Leg) end(c call.Cause, tell bool) {
 	}
 	close(l.events)
 	l.r.leg = nil
-	l.r.say(message{Type: "ended", Code: code(c)})
+	m := message{Type: "ended", Code: code(c)}
+	if c.Urgent && l.r.f.o.Emergency != nil {
+		m.Text = l.r.f.o.Emergency()
+	}
+	l.r.say(m)
 	if !l.r.attached && l.r.tab == "" {
 		l.r.leaveLocked()
 	}
@@ -287,6 +291,8 @@ func (l *Leg) end(c call.Cause, tell bool) {
 // code is the word by which the page chooses what to say.
 func code(c call.Cause) string {
 	switch {
+	case c.Urgent:
+		return "emergency"
 	case c.Status == 486 || c.Status == 600:
 		return "busy"
 	case c.Status == 480 || c.Status == 408 || c.Status == 504:

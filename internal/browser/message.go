@@ -25,6 +25,8 @@ type message struct {
 	Held      *bool   `json:"held,omitempty"`
 	AtOnce    bool    `json:"at_once,omitempty"`
 
+	Text map[string]string `json:"text,omitempty"` // by language
+
 	ICEServers []media.ICEServer `json:"ice_servers,omitempty"`
 }
 

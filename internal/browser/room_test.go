@@ -57,7 +57,7 @@ func open(t testing.TB) *page {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.f.Close)
-	if p.inv, _, err = book.Create("sip:1000@hospital", "Maria", time.Hour); err != nil {
+	if p.inv, _, err = book.Create("sip:1000@hospital", "Maria", nil, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	stop, err := b.Listen(bus.Down("lisbon", p.inv.Hash), func(m bus.Message) {

@@ -29,7 +29,7 @@ type Bus struct {
 	todo   chan func()
 	behind *behind
 
-	visits, dialogs, calls, bindings jetstream.KeyValue
+	visits, dialogs, calls, bindings, policies jetstream.KeyValue
 }
 
 // The names on the bus.
@@ -38,6 +38,7 @@ const (
 	dialogsBucket  = "dialogs"  // SIP dialogs that stand, to be ended after a crash
 	callsBucket    = "calls"    // calls that are not recorded yet
 	bindingsBucket = "bindings" // where rooms are registered
+	policiesBucket = "policies" // versions of the policy
 	recordStream   = "records"  // call records
 	recordSubject  = "sb.records"
 )
@@ -133,7 +134,7 @@ func (b *Bus) buckets() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
-	for name, kv := range map[string]*jetstream.KeyValue{visitsBucket: &b.visits, dialogsBucket: &b.dialogs, callsBucket: &b.calls, bindingsBucket: &b.bindings} {
+	for name, kv := range map[string]*jetstream.KeyValue{visitsBucket: &b.visits, dialogsBucket: &b.dialogs, callsBucket: &b.calls, bindingsBucket: &b.bindings, policiesBucket: &b.policies} {
 		if *kv, err = b.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, LimitMarkerTTL: markerTTL}); err != nil {
 			return fmt.Errorf("bus: bucket %s: %w", name, err)
 		}
@@ -175,11 +176,12 @@ type Store struct {
 	kv jetstream.KeyValue
 }
 
-// Visits, Dialogs, Calls and Bindings are the buckets.
+// Visits, Dialogs, Calls, Bindings and Policies are the buckets.
 func (b *Bus) Visits() Store   { return Store{b.visits} }
 func (b *Bus) Dialogs() Store  { return Store{b.dialogs} }
 func (b *Bus) Calls() Store    { return Store{b.calls} }
 func (b *Bus) Bindings() Store { return Store{b.bindings} }
+func (b *Bus) Policies() Store { return Store{b.policies} }
 
 // ErrNotFound is returned where a bucket has no such key.
 var ErrNotFound = errors.New("bus: not found")

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type B2BUA struct {
 
 	counts Counts // guarded by mu
 	tolls  tolls
+	routes routeLimits
 }
 
 // Counts are totals since the start.
@@ -44,12 +46,18 @@ type Counts struct {
 	Calls   map[string]uint64 // by source
 	Ended   map[int]uint64    // by status; 0: normal
 	Refused map[string]uint64 // by decision
+	Routes  map[RouteOutcome]uint64
 }
+
+// RouteOutcome is what became of a call by a route: "taken", "full", "refused", or
+// "to" and the target that answered.
+type RouteOutcome struct{ Route, Outcome string }
 
 // New makes a B2BUA that refuses nothing and runs no call yet.
 func New(cfg Config) *B2BUA {
 	return &B2BUA{cfg: cfg, calls: map[string]*Call{}, tolls: tolls{calls: map[string]int{}, begun: map[string][]time.Time{}, refused: map[Toll]uint64{}},
-		counts: Counts{Calls: map[string]uint64{}, Ended: map[int]uint64{}, Refused: map[string]uint64{}}}
+		counts: Counts{Calls: map[string]uint64{}, Ended: map[int]uint64{}, Refused: map[string]uint64{}, Routes: map[RouteOutcome]uint64{}},
+		routes: routeLimits{calls: map[limited]int{}, begun: map[limited][]time.Time{}}}
 }
 
 // Handle takes a leg that calls, with what its peer said of the call: the
@@ -131,17 +139,7 @@ func (b *B2BUA) Far(leg Leg) Leg {
 func (b *B2BUA) Counts() Counts {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := Counts{Calls: map[string]uint64{}, Ended: map[int]uint64{}, Refused: map[string]uint64{}}
-	for k, v := range b.counts.Calls {
-		out.Calls[k] = v
-	}
-	for k, v := range b.counts.Ended {
-		out.Ended[k] = v
-	}
-	for k, v := range b.counts.Refused {
-		out.Refused[k] = v
-	}
-	return out
+	return Counts{maps.Clone(b.counts.Calls), maps.Clone(b.counts.Ended), maps.Clone(b.counts.Refused), maps.Clone(b.counts.Routes)}
 }
 
 // ErrNoCall is returned where no call has that ID.

@@ -30,6 +30,9 @@ func (c *Call) bury() {
 	for _, l := range legs {
 		drainEvents(l)
 	}
+	if c.give != nil {
+		c.give()
+	}
 	c.b.cfg.Record(record)
 	c.log.Info("call ended", "status", cause.Status, "cause", cause.Text, "seconds", int(record.Ended.Sub(record.Started).Seconds()))
 	c.b.forget(c, cause.Status)

@@ -45,6 +45,8 @@ type Call struct {
 	gone     []Leg
 	answered time.Time
 	decision policy.Decision
+	give     func()        // gives back the room that the route had; nil: it took none
+	toward   policy.Target // the first of those that rang last
 	held     map[Leg]bool
 	leaving  Leg              // who asked for the transfer that is under way
 	told     func(status int) // who hears what becomes of it
@@ -122,7 +124,7 @@ func (c *Call) serve() {
 	if !c.admit() {
 		return
 	}
-	leg, _ := c.reach(c.decision.Targets, c.decision.Ring, c.a.Want())
+	leg, _ := c.reach(c.decision.Groups, c.decision.Ring, c.a.Want())
 	if leg == nil {
 		return
 	}
@@ -132,6 +134,7 @@ func (c *Call) serve() {
 		return
 	}
 	c.answered = time.Now()
+	c.count("to " + c.toward.Where())
 	c.b.cfg.Open(c.record(NormalClearing))
 	limit := time.AfterFunc(c.decision.Longest, func() { c.cancel(TimeLimit) })
 	defer limit.Stop()
@@ -152,21 +155,63 @@ func (c *Call) serve() {
 	}
 }
 
-// admit asks the policy.
+// admit asks the policy, and the next route where one has no room.
 func (c *Call) admit() bool {
-	c.decision = c.b.cfg.Decide(c.query)
-	d := c.decision
-	switch {
-	case d.Kind != policy.Routed:
-		c.refuse(string(d.Kind), Cause{Status: d.Status, Q850: 21, Text: d.Reason})
-		return false
-	case c.b.cfg.Full != nil && c.b.cfg.Full():
-		c.refuse("overload", Busy)
-		return false
+	q := c.query
+	q.At = time.Now()
+	if len(c.Headers) > 0 {
+		q.Call.Headers = map[string]string{}
+		for name, values := range c.Headers {
+			q.Call.Headers[name] = values[0]
+		}
 	}
-	c.AtOnce = c.AtOnce && d.AtOnce
-	c.log.Info("call routed", "route", d.Route)
-	return true
+	for {
+		c.decision = c.b.cfg.Decide(q)
+		d := c.decision
+		for _, f := range d.Failed {
+			c.log.Debug("a condition could not be evaluated", "condition", f) // it may name people
+		}
+		if n := len(d.Failed); n > 0 {
+			c.log.Warn("conditions that could not be evaluated do not hold", "conditions", n)
+		}
+		c.Urgent = d.Kind == policy.IsUrgent
+		switch {
+		case len(d.Groups) == 0:
+			c.refuse(string(d.Kind), Cause{Status: d.Status, Q850: 21, Text: d.Reason, Urgent: c.Urgent})
+			return false
+		case c.Urgent:
+			c.log.Warn("an emergency call")
+			return true
+		case c.b.cfg.Full != nil && c.b.cfg.Full():
+			c.refuse("overload", Busy)
+			return false
+		}
+		give, ok := c.b.routes.take(d, q.At)
+		switch {
+		case ok:
+			c.give = give
+			c.AtOnce = c.AtOnce && d.AtOnce
+			c.count("taken")
+			c.log.Info("call routed", "route", d.Route)
+			return true
+		case d.Limit.Full != "next":
+			c.refuse("limit", RouteFull)
+			return false
+		}
+		c.count("full")
+		c.log.Info("route full", "route", d.Route)
+		q.After = d.Next
+	}
+}
+
+// count notes what became of the call by its route.
+func (c *Call) count(outcome string) {
+	if c.decision.Route == "" {
+		return
+	}
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	c.b.counts.Routes[RouteOutcome{c.decision.Route, outcome}]++
 }
 
 // refuse ends a call that may go nowhere, and counts it by reason.
@@ -174,6 +219,7 @@ func (c *Call) refuse(reason string, cause Cause) {
 	c.b.mu.Lock()
 	c.b.counts.Refused[reason]++
 	c.b.mu.Unlock()
+	c.count("refused")
 	c.log.Info("call refused", "reason", reason, "route", c.decision.Route, "status", cause.Status)
 	c.cancel(cause)
 }
@@ -357,16 +403,16 @@ func (c *Call) transfer(n next) {
 
 // transferees are where a transfer leads. One that names no kind of target is a
 // call by whoever asked for it, and goes where the policy lets that go.
-func (c *Call) transferees(n next) []policy.Target {
+func (c *Call) transferees(n next) [][]policy.Target {
 	to := n.transfer.Target
 	if to.Kind != "" {
-		return []policy.Target{to}
+		return [][]policy.Target{{to}}
 	}
-	d := c.b.cfg.Decide(policy.Query{Call: policy.Call{Source: to.Name, From: to.From, To: policy.Address{User: to.Number}}})
+	d := c.b.cfg.Decide(policy.Query{At: time.Now(), Call: policy.Call{Source: to.Name, From: to.From, To: policy.Address{User: to.Number}}})
 	if d.Kind != policy.Routed {
 		c.log.Info("transfer refused", "reason", string(d.Kind), "route", d.Route)
 	}
-	return d.Targets
+	return d.Groups
 }
 
 // take puts a leg that came by itself in the place of an old one.
@@ -403,8 +449,8 @@ func (c *Call) swap(stays, comes, leaves Leg) {
 // prefer puts the route's codecs beside what an end has.
 func (c *Call) prefer(s sdp.Session) sdp.Session {
 	var codecs []string
-	if len(c.decision.Targets) > 0 {
-		codecs = c.decision.Targets[0].Codecs
+	if len(c.decision.Groups) > 0 {
+		codecs = c.decision.Groups[0][0].Codecs
 	}
 	out := sdp.Session{Media: append([]sdp.Media(nil), s.Media...)}
 	for i := range out.Media {

@@ -142,7 +142,7 @@ func (x *exchange) settled(status int, legs ...*fakeLeg) {
 func to(numbers ...string) policy.Decision {
 	d := policy.Decision{Kind: policy.Routed, Route: "r"}
 	for _, n := range numbers {
-		d.Targets = append(d.Targets, policy.Target{Kind: "trunk", Number: n})
+		d.Groups = append(d.Groups, []policy.Target{{Kind: "trunk", Number: n}})
 	}
 	return d
 }

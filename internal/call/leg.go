@@ -100,6 +100,7 @@ type Facts struct {
 	Session  *Session
 	Hops     int // hops left (Max-Forwards, RFC 3261 §20.22)
 	Identity Identity
+	Urgent   bool                // an emergency call: no limit holds it up
 	AtOnce   bool                // the caller asks to be answered without a ring, and the route lets it
 	Headers  map[string][]string // what else it said, for whoever is allowed to hear it
 }
@@ -120,6 +121,7 @@ type Cause struct {
 	Q850       int // ITU-T Q.850
 	Text       string
 	RetryAfter time.Duration
+	Urgent     bool // an emergency number was called that is not reached from here
 }
 
 func (c Cause) Error() string {
@@ -143,6 +145,7 @@ var (
 	ShuttingDown   = Cause{Status: 503, Q850: 38, Text: "the gateway shuts down", RetryAfter: 10 * time.Second}
 	ByOperator     = Cause{Q850: 16, Text: "ended by an administrator"}
 	Busy           = Cause{Status: 503, Q850: 42, Text: "the gateway is full", RetryAfter: 5 * time.Second}
+	RouteFull      = Cause{Status: 503, Q850: 34, Text: "too many calls for the route", RetryAfter: 30 * time.Second}
 	NotAcceptable  = Cause{Status: 488, Q850: 88, Text: "no codec in common"}
 	Overflow       = Cause{Status: 500, Q850: 47, Text: "too many events at once"}
 	MediaLost      = Cause{Q850: 27, Text: "the media path was lost"}

@@ -8,17 +8,17 @@ import (
 	"github.com/sipbridge/sipbridge/internal/sdp"
 )
 
-// reach dials the targets in order until one answers. It returns nil and why, with
+// reach dials the groups of targets in order until one answers. It returns nil and why, with
 // the context cancelled if that ends the call, if none does or the caller gives up. The caller's digits
 // and hang-up are heard meanwhile.
-func (c *Call) reach(targets []policy.Target, ring time.Duration, offer sdp.Session) (Leg, Cause) {
+func (c *Call) reach(targets [][]policy.Target, ring time.Duration, offer sdp.Session) (Leg, Cause) {
 	last := NoAnswer
 	var before policy.Target
 	for _, group := range c.spread(targets) {
 		if t := group[0]; t.Way > 0 && t.Kind == before.Kind && t.Name == before.Name && !last.unreached() {
 			continue // whoever is behind the trunk has had its say
 		}
-		before = group[0]
+		before, c.toward = group[0], group[0]
 		var legs []Leg
 		for _, t := range group {
 			leg, err := c.dial(t, offer)
@@ -59,7 +59,7 @@ func (c *Call) dial(t policy.Target, offer sdp.Session) (Leg, error) {
 	if !ok {
 		return nil, Cause{Status: 503, Q850: 38, Text: "no way to reach a " + t.Kind}
 	}
-	if t.Kind != "trunk" || c.b.cfg.Limits == nil {
+	if t.Kind != "trunk" || c.b.cfg.Limits == nil || c.Urgent {
 		return dialer.Dial(c.ctx, t, c.Facts, c.prefer(offer))
 	}
 	give, err := c.b.tolls.take(c.b.cfg.Limits(t.Number), c.query.Call.Source, c.leaving != nil, time.Now())
@@ -75,14 +75,26 @@ func (c *Call) dial(t policy.Target, offer sdp.Session) (Leg, error) {
 	return leg, nil
 }
 
-// spread puts the ways to each target in its place.
-func (c *Call) spread(targets []policy.Target) [][]policy.Target {
+// spread puts the ways to each target in its place. Where several targets ring
+// together, each is reached by its first way.
+func (c *Call) spread(groups [][]policy.Target) [][]policy.Target {
 	var out [][]policy.Target
-	for _, t := range targets {
-		if s, ok := c.b.cfg.Dialers[t.Kind].(Spreader); ok {
-			out = append(out, s.Ways(t)...)
-		} else {
-			out = append(out, []policy.Target{t})
+	for _, group := range groups {
+		var together []policy.Target
+		for _, t := range group {
+			ways := [][]policy.Target{{t}}
+			if s, ok := c.b.cfg.Dialers[t.Kind].(Spreader); ok {
+				ways = s.Ways(t)
+			}
+			switch {
+			case len(group) == 1:
+				out = append(out, ways...)
+			case len(ways) > 0:
+				together = append(together, ways[0]...)
+			}
+		}
+		if len(together) > 0 {
+			out = append(out, together)
 		}
 	}
 	return out

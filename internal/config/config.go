@@ -42,6 +42,7 @@ func (f Fault) String() string {
 // Document is a file with the place of every value.
 type Document struct {
 	file   string
+	text   []byte
 	root   *yaml.Node
 	faults []Fault
 }
@@ -66,7 +67,7 @@ func Load(file string, into any) (*Document, error) {
 
 // Parse is Load on what was read already.
 func Parse(file string, b []byte, into any) *Document {
-	d := &Document{file: file, root: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
+	d := &Document{file: file, text: b, root: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
 	var doc yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	if err := dec.Decode(&doc); err != nil {
@@ -81,6 +82,35 @@ func Parse(file string, b []byte, into any) *Document {
 	d.root = doc.Content[0]
 	d.decode(d.root, reflect.ValueOf(into).Elem(), 0)
 	return d
+}
+
+// Text is what the file says of some of its top settings, with the comments above
+// each.
+func (d *Document) Text(keys ...string) string {
+	if d.root.Style&yaml.FlowStyle != 0 {
+		return string(d.text)
+	}
+	lines := strings.SplitAfter(string(d.text), "\n")
+	// A setting begins with the comments right above it and ends where the next begins.
+	begins := func(k *yaml.Node) int {
+		at := k.Line - 1
+		for at > 0 && strings.HasPrefix(lines[at-1], "#") {
+			at--
+		}
+		return at
+	}
+	var out strings.Builder
+	for i := 0; i+1 < len(d.root.Content); i += 2 {
+		if !slices.Contains(keys, d.root.Content[i].Value) {
+			continue
+		}
+		end := len(lines)
+		if i+2 < len(d.root.Content) {
+			end = begins(d.root.Content[i+2])
+		}
+		out.WriteString(strings.Join(lines[begins(d.root.Content[i]):end], ""))
+	}
+	return out.String()
 }
 
 // syntax reports what the YAML parser could not read.

@@ -31,9 +31,19 @@ type Invitation struct {
 	DialCode string    `json:"dial_code"`
 	To       string    `json:"to"`   // the URI that becomes call.to
 	Name     string    `json:"name"` // how the patient is shown
+	Labels   Labels    `json:"labels,omitempty"`
 	Created  time.Time `json:"created"`
 	Expires  time.Time `json:"expires"`
 }
+
+// Labels are what routes may ask of an invitation: its department, say.
+type Labels = map[string]string
+
+// Bounds on labels.
+const (
+	maxLabels = 16
+	maxLabel  = 64 // bytes of a name or a value
+)
 
 // MaxValid bounds how long a link may be valid.
 const MaxValid = 90 * 24 * time.Hour
@@ -65,7 +75,7 @@ func Hash(token string) string {
 
 // Create makes an invitation and the token of its link: the site and 128 random
 // bits.
-func (v Book) Create(to, name string, valid time.Duration) (Invitation, string, error) {
+func (v Book) Create(to, name string, labels Labels, valid time.Duration) (Invitation, string, error) {
 	switch {
 	case valid <= 0 || valid > MaxValid:
 		return Invitation{}, "", fmt.Errorf("valid must be between 1s and %v", MaxValid)
@@ -73,12 +83,19 @@ func (v Book) Create(to, name string, valid time.Duration) (Invitation, string, 
 		return Invitation{}, "", fmt.Errorf("%q is no SIP URI; write sip:NUMBER@HOST", to)
 	case len(name) > MaxName:
 		return Invitation{}, "", fmt.Errorf("a name may be %d bytes long", MaxName)
+	case len(labels) > maxLabels:
+		return Invitation{}, "", fmt.Errorf("%d labels are the most", maxLabels)
+	}
+	for k, l := range labels {
+		if k == "" || len(k) > maxLabel || len(l) > maxLabel {
+			return Invitation{}, "", fmt.Errorf("a label's name and value may be %d bytes long", maxLabel)
+		}
 	}
 	var secret, id [16]byte
 	rand.Read(secret[:])
 	rand.Read(id[:])
 	token := v.Site + "." + base64.RawURLEncoding.EncodeToString(secret[:])
-	inv := Invitation{ID: hex.EncodeToString(id[:8]), Hash: Hash(token), To: to, Name: name,
+	inv := Invitation{ID: hex.EncodeToString(id[:8]), Hash: Hash(token), To: to, Name: name, Labels: labels,
 		Created: time.Now().UTC().Truncate(time.Second), Expires: time.Now().Add(valid).UTC().Truncate(time.Second)}
 	for range dialTries {
 		inv.DialCode = v.code()

@@ -7,37 +7,53 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/ext"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 )
 
 // Config is the routing part of the configuration file.
 type Config struct {
-	Emergency Emergency        `yaml:"emergency" doc:"Numbers that are matched before every route."`
-	Classes   map[string]Class `yaml:"classes" doc:"Destinations that cost money: whoever calls there by a trunk, or has a call transferred there, must be named, and there are limits." example:"abroad"`
-	Routes    []Route          `yaml:"routes" doc:"What may reach whom: the first route whose condition holds is taken."`
+	Emergency Emergency           `yaml:"emergency" doc:"Numbers that are matched before every route."`
+	TimeZone  string              `yaml:"time_zone" doc:"The zone of call.at, Europe/Lisbon say. Empty: this machine's."`
+	Country   string              `yaml:"country" doc:"Where a number without its country's is: the two letters of ISO 3166, PT say. call.from.e164, call.to.e164 and number: {e164: true} want it."`
+	Sets      map[string]Set      `yaml:"sets" doc:"Lists by name: call.to.user in sets.cardiology." example:"cardiology"`
+	Calendars map[string]Calendar `yaml:"calendars" doc:"Days by name: call.at.on(calendars.holidays)." example:"holidays"`
+	Classes   map[string]Class    `yaml:"classes" doc:"Destinations that cost money: whoever calls there by a trunk, or has a call transferred there, must be named, and there are limits." example:"abroad"`
+	Routes    []Route             `yaml:"routes" doc:"What may reach whom: the first route whose condition holds is taken."`
 }
 
 // Emergency names the numbers that no rule may stand before.
 type Emergency struct {
 	Numbers []string          `yaml:"numbers" doc:"Emergency numbers, as dialled."`
-	Text    map[string]string `yaml:"text" doc:"What a patient whose link leads to one is to be told, by language. Not shown yet: the page says that the call was refused."`
+	To      []string          `yaml:"to" doc:"Where a telephone's call to one goes, as in routes; no limit holds it up. Empty: it is refused. A patient's page never gets there: its patient is told to use a telephone."`
+	Text    map[string]string `yaml:"text" doc:"What a patient whose link leads to one is told, by language. Without: to call it from a telephone."`
 }
 
 // Route is one rule.
 type Route struct {
 	Name    string        `yaml:"name" doc:"A name for people; it stands in logs, records and metrics." example:"phones reach patients"`
-	When    string        `yaml:"when" doc:"A CEL expression over call.source, call.trunk, call.from and call.to (user, host, display). Empty: always." example:"call.source == \"pbx\""`
-	To      []string      `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), room:NAME, room (the one whose name was dialled), refuse:CODE." example:"[visit]"`
+	When    string        `yaml:"when" doc:"A CEL expression over the facts of docs/policy.md: call.source, call.to.user, call.at.hour and so on. Empty: always." example:"call.source == \"pbx\""`
+	To      []string      `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), room:NAME, room (the one whose name was dialled), refuse:CODE. Several that ring together: room:a & room:b." example:"[visit]"`
+	Number  Rewrite       `yaml:"number" doc:"How the dialled number is written for trunks that are named without one."`
+	Caller  string        `yaml:"caller" doc:"The number that is shown as the caller's. Empty: its own."`
+	Limit   Limited       `yaml:"limit" doc:"How many calls may take the route."`
 	Codecs  []string      `yaml:"codecs" doc:"Encodings in order of preference, on both legs. PCMU or PCMA first leaves a telephone's sound untouched; opus first is best over bad networks. Empty: each side's own order." example:"[opus]"`
 	Ring    time.Duration `yaml:"ring" doc:"How long each target rings. Left out: visits.ring where a visit is a target, else 60s." default:"60s"`
 	AtOnce  bool          `yaml:"at_once" doc:"A caller that asks to be answered at once (answer-after=0, as nurse calls do) is: a telephone is asked to, and a patient's page joins by itself if the microphone was allowed. Others, and all where this is false, ring." default:"false"`
 	Longest time.Duration `yaml:"longest" doc:"After this a call is ended." default:"4h"`
+}
+
+// Limited bounds the calls of a route.
+type Limited struct {
+	Calls     int    `yaml:"calls" doc:"At once. 0: no limit." default:"0"`
+	PerMinute int    `yaml:"per_minute" doc:"Begun in a minute. 0: no limit." default:"0"`
+	By        string `yaml:"by" doc:"Of whom that many: route (all together), from (each caller), to (each called number), source (each trunk)." default:"route"`
+	Full      string `yaml:"full" doc:"What becomes of one too many: refuse (503 with Retry-After), or next (the next route that holds)." default:"refuse"`
 }
 
 // Address is one party.
@@ -45,6 +61,7 @@ type Address struct {
 	User    string `cel:"user"`
 	Host    string `cel:"host"`
 	Display string `cel:"display"`
+	E164    string `cel:"e164"` // +351213000123; "" where it is no such number, or no condition asks
 }
 
 // URI renders the address as a SIP URI.
@@ -57,16 +74,28 @@ func (a Address) URI() string {
 
 // Call is what an expression sees as "call".
 type Call struct {
-	Source string  `cel:"source"` // a trunk's name, "browser", or "room"
-	Trunk  string  `cel:"trunk"`  // the trunk's name, or ""
-	From   Address `cel:"from"`
-	To     Address `cel:"to"`
+	Source  string            `cel:"source"` // a trunk's name, "browser", or "room"
+	Trunk   string            `cel:"trunk"`  // the trunk's name, or ""
+	From    Address           `cel:"from"`
+	To      Address           `cel:"to"`
+	At      Moment            `cel:"at"`      // made from Query.At
+	Labels  map[string]string `cel:"labels"`  // of the invitation, if a browser calls
+	Headers map[string]string `cel:"headers"` // of the INVITE, those that the trunk may say; names in small letters
+}
+
+// Trunk is what an expression sees as trunks.NAME.
+type Trunk struct {
+	Up    bool `cel:"up"`
+	Calls int  `cel:"calls"`
 }
 
 // Query is one call that asks to be let through.
 type Query struct {
-	Call  Call
-	Visit string // the visit that calls, if it is a browser
+	Call   Call
+	Visit  string                  // the visit that calls, if it is a browser
+	At     time.Time               // when it comes
+	Trunks func(name string) Trunk // what is known of a trunk; nil: that all are up
+	After  int                     // routes before this one are passed over (Decision.Next)
 }
 
 // Kind tells decisions apart.
@@ -103,39 +132,63 @@ func (t Target) String() string {
 	return t.Kind + ":" + t.Name + "/" + t.Number
 }
 
-// Step is one rule tried.
-type Step struct {
-	Route   string `json:"route"`
-	Matched bool   `json:"matched"`
-	Why     string `json:"why"`
+// Where names the trunk, room or visit, without a number.
+func (t Target) Where() string {
+	if t.Name == "" {
+		return t.Kind
+	}
+	return t.Kind + ":" + t.Name
 }
 
 // Decision is the outcome for one call.
 type Decision struct {
 	Kind    Kind          `json:"decision"`
 	Route   string        `json:"route,omitempty"`
-	Targets []Target      `json:"-"`
+	Groups  [][]Target    `json:"-"` // tried one after another; the targets of one ring together
 	Status  int           `json:"status,omitempty"`
 	Reason  string        `json:"reason,omitempty"`
 	Ring    time.Duration `json:"-"`
 	AtOnce  bool          `json:"-"`
 	Longest time.Duration `json:"-"`
-	Trace   []Step        `json:"trace"`
+	Limit   Limited       `json:"-"` // to be taken before the route is
+	Key     string        `json:"-"` // whose calls Limit counts
+	Next    int           `json:"-"` // Query.After for another route, where there is no room
+	Failed  []string      `json:"-"` // conditions that could not be evaluated, which is no match
 }
 
 // Policy is a compiled configuration. It is safe for use by many goroutines.
 type Policy struct {
-	emergency []string
+	emergency map[string]bool
+	urgent    [][]Target
+	text      map[string]string
 	classes   []Limit
 	routes    []rule
+	index     index
+	zone      *time.Location
+	country   string
+	e164      bool // some condition asks for it
+	values    map[string]ref.Val
+	adapter   types.Adapter
+	warnings  []string
 }
 
 type rule struct {
 	Route
-	program cel.Program
-	targets []Target
+	program cel.Program // nil: always
+	parts   []part      // what the condition is made of, all of which must hold
+	hints   hints
+	groups  [][]Target
+	rewrite rewriter
 	refuse  int
+	ast     *cel.Ast
+	env     *cel.Env
 }
+
+// Text is what a patient is told who is led to an emergency number, by language.
+func (p *Policy) Text() map[string]string { return p.text }
+
+// Warnings are what is no fault and yet seldom meant.
+func (p *Policy) Warnings() []string { return p.warnings }
 
 // Fault is one thing wrong with a configuration, at a place in it such as
 // routes[2].when.
@@ -148,84 +201,129 @@ type Fault struct {
 
 func (f *Fault) Error() string { return f.What }
 
-// costLimit bounds one evaluation (CEL cost units): a thousand times what a
-// realistic condition takes.
-const costLimit = 100_000
+// Names are what a configuration may refer to, and how its files are read.
+type Names struct {
+	Trunks, Rooms, Codecs []string
+	Read                  func(file string) ([]byte, error) // nil: there are no files
+}
 
-// Names are what a configuration may refer to.
-type Names struct{ Trunks, Rooms, Codecs []string }
+// compiler is one configuration on its way to a Policy.
+type compiler struct {
+	Config
+	known  Names
+	env    *cel.Env
+	p      *Policy
+	faults []error
+}
+
+func (c *compiler) fault(what, instead string, path ...any) {
+	c.faults = append(c.faults, &Fault{Path: path, What: what, Instead: instead})
+}
 
 // Compile checks and compiles a configuration. Every fault is reported, each as a *Fault joined into the error.
-func Compile(c Config, known Names) (*Policy, error) {
-	env, err := cel.NewEnv(ext.NativeTypes(reflect.TypeFor[Call](), reflect.TypeFor[Address](), ext.ParseStructTags(true)),
-		cel.Variable("call", cel.ObjectType("policy.Call")))
-	if err != nil {
+func Compile(cfg Config, known Names) (*Policy, error) {
+	c := &compiler{Config: cfg, known: known, p: &Policy{emergency: map[string]bool{}, text: cfg.Emergency.Text, country: cfg.Country, values: map[string]ref.Val{}}}
+	p := c.p
+	c.place()
+	if err := c.facts(); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	p := &Policy{emergency: c.Emergency.Numbers}
-	var faults []error
-	fault := func(what, instead string, path ...any) {
-		faults = append(faults, &Fault{Path: path, What: what, Instead: instead})
+	for _, n := range cfg.Emergency.Numbers {
+		p.emergency[n] = true
 	}
-	p.classes = compileClasses(c.Classes, known.Trunks, fault)
+	for k, s := range cfg.Emergency.To {
+		if g, refuse := c.target(s, "emergency", "to", k); refuse == 0 && g != nil {
+			p.urgent = append(p.urgent, g)
+		}
+	}
+	p.classes = compileClasses(cfg.Classes, known.Trunks, c.fault)
 	names := map[string]bool{}
-	for i, r := range c.Routes {
+	for i, r := range cfg.Routes {
 		if r.Name == "" {
 			r.Name = fmt.Sprintf("route %d", i+1)
 		}
 		if names[r.Name] {
-			fault(fmt.Sprintf("a second route is named %q", r.Name), "give each route a name of its own", "routes", i, "name")
+			c.fault(fmt.Sprintf("a second route is named %q", r.Name), "give each route a name of its own", "routes", i, "name")
 		}
 		names[r.Name] = true
-		if r.Ring == 0 {
-			r.Ring = 60 * time.Second
-		}
-		if r.Longest == 0 {
-			r.Longest = 4 * time.Hour
-		}
-		for k, codec := range r.Codecs {
-			if !slices.ContainsFunc(known.Codecs, func(n string) bool { return strings.EqualFold(n, codec) }) {
-				fault(fmt.Sprintf("no codec is named %q", codec), "write one of "+strings.Join(known.Codecs, ", "), "routes", i, "codecs", k)
-			}
-		}
-		compiled := rule{Route: r}
-		if r.When != "" {
-			ast, iss := env.Compile(r.When)
-			switch {
-			case iss.Err() != nil:
-				e := iss.Errors()[0]
-				faults = append(faults, &Fault{Path: []any{"routes", i, "when"}, Offset: e.Location.Column(), What: e.Message,
-					Instead: "the facts are call.source, call.trunk, call.from and call.to with user, host and display"})
-			case !ast.OutputType().IsExactType(cel.BoolType):
-				fault("the condition is not true or false but "+ast.OutputType().String(), `compare it, as in call.source == "pbx"`, "routes", i, "when")
-			default:
-				if compiled.program, err = env.Program(ast, cel.CostLimit(costLimit), cel.EvalOptions(cel.OptOptimize)); err != nil {
-					fault(err.Error(), "simplify the condition", "routes", i, "when")
-				}
-			}
-		}
-		if len(r.To) == 0 {
-			fault("the route leads nowhere", "name a target: to: [visit] or to: [trunk:NAME/NUMBER]", "routes", i)
-		}
-		for k, s := range r.To {
-			t, status, what := parseTarget(s, known)
-			if what != "" {
-				fault(what, "write visit, trunk:NAME/NUMBER, trunk:NAME, room:NAME, room or refuse:CODE", "routes", i, "to", k)
-				continue
-			}
-			if status > 0 {
-				compiled.refuse = status
-				continue
-			}
-			t.Codecs = r.Codecs
-			compiled.targets = append(compiled.targets, t)
-		}
-		p.routes = append(p.routes, compiled)
+		p.routes = append(p.routes, c.route(i, r))
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if len(c.faults) > 0 {
+		return nil, errors.Join(c.faults...)
 	}
+	p.index = makeIndex(p.routes)
+	c.warn()
 	return p, nil
+}
+
+// route compiles one rule.
+func (c *compiler) route(i int, r Route) rule {
+	if r.Ring == 0 {
+		r.Ring = 60 * time.Second
+	}
+	if r.Longest == 0 {
+		r.Longest = 4 * time.Hour
+	}
+	for k, codec := range r.Codecs {
+		if !slices.ContainsFunc(c.known.Codecs, func(n string) bool { return strings.EqualFold(n, codec) }) {
+			c.fault(fmt.Sprintf("no codec is named %q", codec), "write one of "+strings.Join(c.known.Codecs, ", "), "routes", i, "codecs", k)
+		}
+	}
+	out := rule{Route: r}
+	c.condition(i, &out)
+	out.rewrite = c.rewriter(r.Number, "routes", i, "number")
+	c.limit(i, r.Limit)
+	if len(r.To) == 0 {
+		c.fault("the route leads nowhere", "name a target: to: [visit] or to: [trunk:NAME/NUMBER]", "routes", i)
+	}
+	for k, s := range r.To {
+		g, refuse := c.target(s, "routes", i, "to", k)
+		switch {
+		case refuse > 0 && len(r.To) > 1:
+			c.fault("a route that refuses leads nowhere else", "leave refuse or the others out", "routes", i, "to", k)
+		case refuse > 0:
+			out.refuse = refuse
+		case g != nil:
+			for n := range g {
+				g[n].Codecs = r.Codecs
+			}
+			out.groups = append(out.groups, g)
+		}
+	}
+	return out
+}
+
+func (c *compiler) limit(i int, l Limited) {
+	if l.Calls < 0 || l.PerMinute < 0 {
+		c.fault("a limit below zero", "write how many calls may be, or 0 for no limit", "routes", i, "limit")
+	}
+	if !slices.Contains([]string{"", "route", "from", "to", "source"}, l.By) {
+		c.fault(fmt.Sprintf("calls are not counted by %q", l.By), "write route, from, to or source", "routes", i, "limit", "by")
+	}
+	if !slices.Contains([]string{"", "refuse", "next"}, l.Full) {
+		c.fault(fmt.Sprintf("%q is not what becomes of a call", l.Full), "write refuse or next", "routes", i, "limit", "full")
+	}
+}
+
+// target reads one entry of to: targets that ring together, or a status to refuse
+// with.
+func (c *compiler) target(s string, path ...any) (group []Target, refuse int) {
+	for one := range strings.SplitSeq(s, "&") {
+		t, status, what := parseTarget(strings.TrimSpace(one), c.known)
+		switch {
+		case what != "":
+			c.fault(what, "write visit, trunk:NAME/NUMBER, trunk:NAME, room:NAME, room or refuse:CODE; with & between those that ring together", path...)
+			return nil, 0
+		case status > 0:
+			refuse = status
+		default:
+			group = append(group, t)
+		}
+	}
+	if refuse > 0 && len(group) > 0 {
+		c.fault("a refusal beside a target", "leave one of them out", path...)
+	}
+	return group, refuse
 }
 
 func parseTarget(s string, known Names) (t Target, refuse int, fault string) {
@@ -261,73 +359,94 @@ func parseTarget(s string, known Names) (t Target, refuse int, fault string) {
 
 // Decide says what happens to a call.
 func (p *Policy) Decide(q Query) Decision {
-	if slices.Contains(p.emergency, q.Call.To.User) && q.Call.To.User != "" {
-		return Decision{Kind: IsUrgent, Status: 403, Reason: "an emergency number: use a telephone",
-			Trace: []Step{{Route: "emergency", Matched: true, Why: "the number is one of emergency.numbers"}}}
+	if q.Call.To.User != "" && p.emergency[q.Call.To.User] {
+		return p.emergencyCall(&q)
 	}
-	d := Decision{Kind: Unmatched, Status: 404, Reason: "no route matches"}
-	facts := map[string]any{"call": &q.Call}
-	for i := range p.routes {
+	f := p.see(&q)
+	var failed []string
+	for i := range p.index.find(&q.Call) {
 		r := &p.routes[i]
-		matched, why := r.holds(facts, q)
-		d.Trace = append(d.Trace, Step{Route: r.Name, Matched: matched, Why: why})
-		if !matched {
+		if i < q.After || !r.hints.allow(&q.Call) {
 			continue
 		}
-		d.Route, d.Ring, d.Longest, d.AtOnce = r.Name, r.Ring, r.Longest, r.AtOnce
-		if len(r.targets) == 0 {
-			d.Kind, d.Status, d.Reason = Refused, r.refuse, "refused by route "+r.Name
+		matched, err := r.holds(f)
+		if err != nil {
+			failed = append(failed, r.Name+": "+err.Error())
+		}
+		if matched {
+			d := p.outcome(i, &q)
+			d.Failed = failed
 			return d
 		}
-		d.Kind, d.Status, d.Reason = Routed, 0, ""
-		for _, t := range r.targets {
-			t.From, t.To = q.Call.From, q.Call.To
-			switch {
-			case t.Kind == "trunk" && t.Number == "":
-				t.Number = q.Call.To.User
-			case t.Kind == "room" && t.Name == "":
-				t.Name = q.Call.To.User
-			}
-			d.Targets = append(d.Targets, t)
-		}
+	}
+	return Decision{Kind: Unmatched, Status: 404, Reason: "no route matches", Failed: failed}
+}
+
+// emergencyCall leads a telephone where the file says, and a patient nowhere: a
+// browser has no place that help could be sent to.
+func (p *Policy) emergencyCall(q *Query) Decision {
+	d := Decision{Kind: IsUrgent, Status: 403, Reason: "an emergency number: use a telephone", Ring: 3 * time.Minute, Longest: 24 * time.Hour}
+	if q.Call.Source == "browser" || len(p.urgent) == 0 {
 		return d
 	}
+	d.Status, d.Reason = 0, ""
+	d.Groups = address(p.urgent, q, rewriter{}, "")
 	return d
 }
 
-// holds evaluates the condition. An evaluation that fails is no match, and says why.
-func (r *rule) holds(facts map[string]any, q Query) (bool, string) {
+// outcome is what the i-th route makes of a call.
+func (p *Policy) outcome(i int, q *Query) Decision {
+	r := &p.routes[i]
+	d := Decision{Kind: Routed, Route: r.Name, Ring: r.Ring, Longest: r.Longest, AtOnce: r.AtOnce, Limit: r.Limit, Next: i + 1}
+	if len(r.groups) == 0 {
+		d.Kind, d.Status, d.Reason = Refused, r.refuse, "refused by route "+r.Name
+		return d
+	}
+	switch r.Limit.By {
+	case "from":
+		d.Key = q.Call.From.User
+	case "to":
+		d.Key = q.Call.To.User
+	case "source":
+		d.Key = q.Call.Source
+	}
+	d.Groups = address(r.groups, q, r.rewrite, r.Caller)
+	return d
+}
+
+// address fills in who is called, and by whom.
+func address(groups [][]Target, q *Query, w rewriter, caller string) [][]Target {
+	out := make([][]Target, len(groups))
+	for n, g := range groups {
+		out[n] = slices.Clone(g)
+		for k := range out[n] {
+			t := &out[n][k]
+			t.From, t.To = q.Call.From, q.Call.To
+			if caller != "" {
+				t.From.User = caller
+			}
+			switch {
+			case t.Kind == "trunk" && t.Number == "":
+				t.Number = w.rewrite(q.Call.To.User)
+			case t.Kind == "room" && t.Name == "":
+				t.Name = q.Call.To.User
+			}
+		}
+	}
+	return out
+}
+
+// holds evaluates the condition.
+func (r *rule) holds(f *facts) (bool, error) {
 	if r.program == nil {
-		return true, "the route has no condition"
+		return true, nil
 	}
-	v, _, err := r.program.Eval(facts)
+	v, _, err := r.program.Eval(f)
 	if err != nil {
-		return false, "the condition could not be evaluated: " + err.Error()
+		return false, err
 	}
-	if ok, _ := v.Value().(bool); ok {
-		return true, "the condition holds"
-	}
-	return false, fmt.Sprintf("call.source is %q", q.Call.Source)
-}
-
-// Explanation is a decision as it is told to people and programs.
-type Explanation struct {
-	Decision
-	Names []string `json:"targets"`
-}
-
-// Explain decides on a call described by its addresses: what the command and
-// the API answer.
-func Explain(decide func(Query) Decision, source, from, to string) Explanation {
-	q := Query{Call: Call{Source: source, From: ParseAddress(from), To: ParseAddress(to)}}
-	if source != "browser" && source != "room" {
-		q.Call.Trunk = source
-	}
-	e := Explanation{Decision: decide(q), Names: []string{}}
-	for _, t := range e.Targets {
-		e.Names = append(e.Names, t.String())
-	}
-	return e
+	ok, _ := v.Value().(bool)
+	return ok, nil
 }
 
 // ParseAddress reads a SIP URI, with or without a display name, or a bare number.

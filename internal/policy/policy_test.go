@@ -34,7 +34,7 @@ func TestDecide(t *testing.T) {
 		{"an emergency number stands before every route", "browser", "112", IsUrgent, "", "[]", 403, 1},
 		{"a trunk of another name matches nothing", "backup", "7123456", Unmatched, "", "[]", 404, 3},
 	} {
-		e := Explain(p.Decide, c.source, "sip:1@h", c.to)
+		e := p.Explain(Ask(c.source, "sip:1@h", c.to))
 		if e.Kind != c.kind || e.Route != c.route || fmt.Sprint(e.Names) != c.targets || e.Status != c.status || len(e.Trace) != c.tried {
 			t.Errorf("%s: %+v", c.name, e)
 		}
@@ -51,7 +51,7 @@ func TestEveryFaultIsReported(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	for in, want := range map[string]Address{
-		`"Ana" <sip:1000@h;x=y>`: {"1000", "h", "Ana"}, "sip:1000@h": {"1000", "h", ""}, "1000": {"1000", "", ""}, "": {},
+		`"Ana" <sip:1000@h;x=y>`: {User: "1000", Host: "h", Display: "Ana"}, "sip:1000@h": {User: "1000", Host: "h"}, "1000": {User: "1000"}, "": {},
 	} {
 		if got := ParseAddress(in); got != want {
 			t.Errorf("%q: %+v", in, got)

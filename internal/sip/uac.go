@@ -29,7 +29,7 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	if cause, no := hop.health.refuses(); no {
 		return nil, cause
 	}
-	if err := s.take(t, false); err != nil {
+	if err := s.take(t, facts.Urgent); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -38,6 +38,10 @@ function enter(s) {
 /** @param {string} key */
 function status(key) {
   statusKey = key;
+  if (key === 'ended.emergency' && byHospital) {
+    $('status').textContent = byHospital[language] ?? byHospital.en ?? Object.values(byHospital)[0];
+    return;
+  }
   $('status').textContent = key === 'incoming' ? (peer ? say('incoming', { peer }) : say('incomingUnknown')) : key ? say(key) : '';
 }
 
@@ -300,14 +304,19 @@ async function join() {
   }
 }
 
-/** @param {string} code */
-function ended(code) {
+/** What the hospital says to a patient who must use a telephone, by language.
+ * @type {Record<string, string> | undefined} */
+let byHospital;
+
+/** @param {string} code @param {Record<string, string>} [text] what the hospital says of it, by language */
+function ended(code, text) {
   clearTimeout(repairing);
   pc?.close();
   pc = null;
   offered = null;
   held = false;
   enter('ended');
+  byHospital = text;
   status(`ended.${code}`);
   joinable();
   $('join').focus();
@@ -373,7 +382,7 @@ async function take(m) {
       $('digits').textContent += m.digit;
       break;
     case 'ended':
-      ended(m.code);
+      ended(m.code, m.text);
       break;
     case 'error':
       notice(`error.${m.code}`);

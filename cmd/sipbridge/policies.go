@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sipbridge/sipbridge/internal/config"
+	"github.com/sipbridge/sipbridge/internal/history"
+	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/transcode"
+)
+
+// policies is the policy of the moment and those before it. All that can fail happens
+// before one takes another's place; a call keeps the decision it was born with.
+type policies struct {
+	cfg  Configuration // as it was at the start: trunks and rooms do not change
+	book history.Book
+	log  *slog.Logger
+
+	now atomic.Pointer[policy.Policy]
+
+	mu      sync.Mutex // one change at a time; guards version
+	version int
+
+	reloads, failures atomic.Uint64
+}
+
+// note keeps the policy of the start as a version, if it is another than the last.
+func (p *policies) note(by string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keep(p.cfg.policyText, by)
+}
+
+// keep needs mu.
+func (p *policies) keep(text, by string) {
+	v, err := p.book.Add(text, by, time.Now())
+	if err != nil {
+		p.log.Error("the policy's version was not kept", "error", err)
+		return
+	}
+	p.version = v.Number
+}
+
+// Current is the policy of the moment.
+func (p *policies) Current() *policy.Policy { return p.now.Load() }
+
+// Version is its number.
+func (p *policies) Version() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.version
+}
+
+// Versions are those that are kept, the oldest first.
+func (p *policies) Versions() ([]history.Version, error) { return p.book.Versions() }
+
+// errNoFile is for a gateway that was not begun from one.
+var errNoFile = errors.New("this gateway was not begun from a file")
+
+// Reload reads the file again and takes its policy.
+func (p *policies) Reload(by string) (err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer func() {
+		if err != nil {
+			p.failures.Add(1)
+			p.log.Error("the policy stays as it was", "by", by, "error", err)
+		}
+	}()
+	if p.cfg.file == "" {
+		return errNoFile
+	}
+	cfg, _, faults, err := loadFile(p.cfg.file)
+	if err != nil {
+		return err
+	}
+	if len(faults) > 0 {
+		return refused(faults)
+	}
+	if err := p.take(cfg.policyText, by); err != nil {
+		return err
+	}
+	p.reloads.Add(1)
+	if a, b := apartFromPolicy(p.cfg), apartFromPolicy(cfg); !reflect.DeepEqual(a, b) {
+		p.log.Warn("what changed beside the policy wants a restart", "file", p.cfg.file)
+	}
+	return nil
+}
+
+// Rollback takes an earlier version again. The file stays as it is.
+func (p *policies) Rollback(n int, by string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, err := p.book.Version(n)
+	if err != nil {
+		return err
+	}
+	if err := p.take(v.Text, fmt.Sprintf("%s, back to %d", by, n)); err != nil {
+		return fmt.Errorf("version %d cannot be taken any more: %w", n, err)
+	}
+	return nil
+}
+
+// take compiles a policy against the trunks and rooms that run, and puts it in force.
+// It needs mu.
+func (p *policies) take(text, by string) error {
+	cfg := p.cfg
+	cfg.Config = policy.Config{}
+	doc := config.Parse("policy", []byte(text), &cfg)
+	compiled := compile(&cfg, doc)
+	if faults := doc.Faults(); len(faults) > 0 {
+		return refused(faults)
+	}
+	p.now.Store(compiled)
+	p.keep(text, by)
+	p.log.Info("a policy was taken", "version", p.version, "by", by)
+	for _, w := range compiled.Warnings() {
+		p.log.Warn("policy", "warning", w)
+	}
+	return nil
+}
+
+// refused is what is said of a file with faults.
+func refused(faults []config.Fault) error {
+	var all []string
+	for _, f := range faults {
+		all = append(all, f.String())
+	}
+	return fmt.Errorf("%d fault(s): %s", len(faults), strings.Join(all, " | "))
+}
+
+// apartFromPolicy is a configuration without what a reload takes.
+func apartFromPolicy(c Configuration) Configuration {
+	c.Config, c.policyText = policy.Config{}, ""
+	return c
+}
+
+// compile is check for the policy; nil if it has a fault.
+func compile(c *Configuration, doc faulter) *policy.Policy {
+	known := policy.Names{Codecs: transcode.Names(), Read: func(file string) ([]byte, error) {
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(filepath.Dir(c.file), file)
+		}
+		return readBounded(file)
+	}}
+	for name := range c.Trunks {
+		known.Trunks = append(known.Trunks, name)
+	}
+	for name := range c.Rooms {
+		known.Rooms = append(known.Rooms, name)
+	}
+	for i, r := range c.Routes {
+		if r.Ring == 0 && strings.Contains(strings.Join(r.To, " "), "visit") {
+			c.Routes[i].Ring = c.Visits.Ring
+		}
+	}
+	p, err := policy.Compile(c.Config, known)
+	for _, f := range flatten(err) {
+		doc.Fault(f.What, f.Instead, f.Offset, f.Path...)
+	}
+	return p
+}
+
+// readBounded reads a file of a set.
+func readBounded(file string) ([]byte, error) {
+	st, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() > config.MaxSize || !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: larger than %d bytes, or no file", file, config.MaxSize)
+	}
+	return os.ReadFile(file)
+}
+
+// policyKeys are the settings that a reload takes.
+func policyKeys() []string {
+	var out []string
+	for _, f := range config.Fields(reflect.TypeFor[policy.Config]()) {
+		out = append(out, f.Key)
+	}
+	return out
+}
+
+// looksEvery is how often a file is looked at for a change.
+const looksEvery = 2 * time.Second
+
+// follow reloads at every SIGHUP and, if the file says so, whenever the file changes,
+// until ctx ends.
+func (p *policies) follow(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	var look <-chan time.Time
+	if p.cfg.ReloadOnChange {
+		t := time.NewTicker(looksEvery)
+		defer t.Stop()
+		look = t.C
+	}
+	seen := stamp(p.cfg.file)
+	for {
+		by := "SIGHUP"
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		case <-look:
+			if now := stamp(p.cfg.file); now == seen {
+				continue
+			}
+			by = "the file changed"
+		}
+		seen = stamp(p.cfg.file)
+		_ = p.Reload(by) // it is logged there
+	}
+}
+
+// stamp tells one state of a file from another.
+func stamp(file string) string {
+	st, err := os.Stat(file)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(st.ModTime().UnixNano(), st.Size())
+}
