@@ -40,14 +40,63 @@ func TestReferenceIsWhatDescribePrints(t *testing.T) {
 	}
 }
 
-func TestExamplesHaveNoFault(t *testing.T) {
-	files, err := filepath.Glob("../../configs/*.yaml")
-	if err != nil || len(files) < 2 {
-		t.Fatalf("%v: %v", files, err)
+// examples are the configurations that an administrator may begin with.
+func examples(t *testing.T) []string {
+	t.Helper()
+	all, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, f := range files {
-		if _, _, faults, err := loadFile(f); err != nil || len(faults) > 0 {
-			t.Errorf("%s: %v %v", f, err, faults)
+	var out []string
+	for _, f := range all {
+		if !strings.HasSuffix(f, ".expect.yaml") && !strings.HasSuffix(f, "reference.yaml") {
+			out = append(out, f)
+		}
+	}
+	if len(out) < 5 {
+		t.Fatalf("only %v", out)
+	}
+	return out
+}
+
+func TestExamplesAreAsExpected(t *testing.T) {
+	files := secrets(t)
+	for _, f := range examples(t) {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := defaults()
+		cfg.file = f
+		doc := config.Parse(f, []byte(strings.ReplaceAll(string(b), "/etc/sipbridge", files)), &cfg)
+		p := check(&cfg, doc)
+		if faults := doc.Faults(); len(faults) > 0 {
+			t.Errorf("%v", faults)
+			continue
+		}
+		if w := p.Warnings(); len(w) > 0 {
+			t.Errorf("%s: %v", f, w)
+		}
+		if cfg.Role == rolePortal {
+			continue // it decides nothing
+		}
+		var x policy.Expectations
+		expected := strings.TrimSuffix(f, ".yaml") + ".expect.yaml"
+		told, err := config.Load(expected, &x)
+		if err != nil || len(told.Faults()) > 0 {
+			t.Errorf("%v %v", err, told)
+			continue
+		}
+		taken := map[string]bool{}
+		for _, one := range x.Expect {
+			e, differences, err := one.Meet(p)
+			if err != nil || len(differences) > 0 {
+				t.Errorf("%s: %s: %v %v", expected, one.Name, differences, err)
+			}
+			taken[e.Route] = true
+		}
+		if missed := p.Uncovered(taken); len(missed) > 0 {
+			t.Errorf("%s: nothing is expected of %q", expected, missed)
 		}
 	}
 }

@@ -65,13 +65,13 @@ test('describe prints the reference configuration', () => {
 });
 
 test('route explains with the rules of the configuration', async () => {
-  const d = json('route', '--config', gateway.file, '--source', 'pbx', '--from', 'sip:300@hospital', '--to', 'sip:7123456@gateway');
+  const d = json('route', '--config', gateway.file, '--source', 'pbx', '--from', 'sip:300@hospital', '--to', 'sip:7123456@gateway', '--at', '2026-11-20 09:00');
   assert.equal(d.decision, 'route');
   assert.equal(d.route, 'telephones to patients');
   assert.deepEqual(d.targets, ['visit']);
   assert.deepEqual(d.trace.map((s) => [s.route, s.matched]), [['patients to the ward', false], ['telephones to patients', true]]);
   assert.match(d.trace[0].why, /pbx/);
-  assert.deepEqual(await gateway.api('POST', '/api/v1/route', { source: 'pbx', from: 'sip:300@hospital', to: 'sip:7123456@gateway' }), d);
+  assert.deepEqual(await gateway.api('POST', '/api/v1/route', { source: 'pbx', from: 'sip:300@hospital', to: 'sip:7123456@gateway', at: '2026-11-20 09:00' }), d);
   assert.match(run('route', '--config', gateway.file, '--source', 'pbx', '--to', '1').out, /none|refuse/);
 });
 
