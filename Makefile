@@ -63,7 +63,7 @@ bin/$(AUTHORITY):
 	mv bin/pebble $@
 
 # So many runs of each fuzzer; a time would end some of them in "deadline exceeded".
-FUZZTIME ?= 300000x
+FUZZTIME ?= 200000x
 fuzz: build-tools
 	@set -eo pipefail; for f in $$(git grep -lE '^func Fuzz' -- '*_test.go'); do \
 	  for n in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' $$f); do \

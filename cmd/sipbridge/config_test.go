@@ -133,7 +133,7 @@ func secrets(t *testing.T) string {
 
 func TestTheExamplesOfThePagesHaveNoFault(t *testing.T) {
 	files := secrets(t)
-	for page, least := range map[string]int{"trunks.md": 6, "deployment.md": 6} {
+	for page, least := range map[string]int{"trunks.md": 6, "deployment.md": 6, "policy.md": 6} {
 		b, err := os.ReadFile("../../docs/" + page)
 		if err != nil {
 			t.Fatal(err)
@@ -144,6 +144,13 @@ func TestTheExamplesOfThePagesHaveNoFault(t *testing.T) {
 		}
 		for _, block := range blocks {
 			text, _, _ := strings.Cut(block, "```")
+			if strings.Contains(text, "expect:") {
+				var x policy.Expectations
+				if faults := config.Parse(page, []byte(text), &x).Faults(); len(faults) > 0 {
+					t.Errorf("%v", faults)
+				}
+				continue
+			}
 			text = strings.ReplaceAll(text, "/etc/sipbridge", files)
 			cfg := defaults()
 			doc := config.Parse(page, []byte(text), &cfg)
