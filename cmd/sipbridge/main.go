@@ -31,7 +31,7 @@ func main() {
 	app := &cli.App{
 		Name:           "sipbridge",
 		Usage:          "a gateway between SIP telephones and browsers",
-		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand, trunksCommand, keyCommand, policyCommand, loadCommand},
+		Commands:       []*cli.Command{demoCommand, serveCommand, checkCommand, describeCommand, routeCommand, inviteCommand, callsCommand, hangupCommand, trunksCommand, keyCommand, policyCommand, probeCommand, loadCommand},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return cli.Exit(err.Error(), exitUsage) },
 	}

@@ -99,14 +99,20 @@ func (w *WebRTC) connect() error {
 	return nil
 }
 
-// close ends the PeerConnection and gives back its address.
-func (p *peer) close() error {
+// part takes the sound away from the PeerConnection for good.
+func (p *peer) part() {
 	p.stop()
-	err := p.pc.Close()
 	p.once.Do(func() {}) // whoever has not begun never will
 	if s := p.sound.Load(); s != nil {
 		s.end()
 	}
+}
+
+// close ends the PeerConnection and gives back its address. It may take seconds: a
+// relay that does not answer is waited for.
+func (p *peer) close() error {
+	err := p.pc.Close()
+	p.part()
 	return err
 }
 

@@ -49,17 +49,29 @@ func (b *Browsers) NewWebRTC(relays func() []ICEServer) (*WebRTC, error) {
 // Renew drops the PeerConnection and begins with a fresh one: the page was
 // loaded again and has new keys. The stream and its path stay.
 func (w *WebRTC) Renew() error {
-	w.mu.Lock()
-	closed := w.closed
-	w.mu.Unlock()
-	if closed {
+	if !w.drop() {
 		return net.ErrClosed
 	}
-	w.stream.below.Store(nil)
-	if err := w.peer.close(); err != nil {
-		w.browsers.log.Debug("old PeerConnection", "error", err)
-	}
 	return w.connect()
+}
+
+// drop parts from the PeerConnection, which ends by itself. It reports false if the
+// endpoint is closed.
+func (w *WebRTC) drop() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	old := w.peer
+	w.stream.below.Store(nil)
+	old.part()
+	w.wg.Go(func() {
+		if err := old.close(); err != nil {
+			w.browsers.log.Debug("old PeerConnection", "error", err)
+		}
+	})
+	return true
 }
 
 // Offer describes one sound line; candidates follow as events (RFC 8838).

@@ -68,6 +68,7 @@ type Portal struct {
 	epochs  atomic.Uint64
 	sockets atomic.Int64
 	engines atomic.Int64
+	probes  atomic.Int64
 
 	// BadLinks counts WebSockets cut off for guessing.
 	BadLinks atomic.Uint64
@@ -94,6 +95,7 @@ func New(o Options) (*Portal, error) {
 	mux.HandleFunc("GET /v/{token}", p.page)
 	mux.HandleFunc("GET /v/{token}/signal", p.signal)
 	mux.Handle("GET /assets/", http.StripPrefix("/assets/", p.headers(http.FileServerFS(o.Page))))
+	mux.HandleFunc("GET "+ProbePath, p.probe)
 	if o.Engine != nil {
 		mux.HandleFunc("GET "+TunnelPath, p.engine)
 	}

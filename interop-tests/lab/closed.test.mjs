@@ -36,6 +36,23 @@ after(async () => {
 });
 
 for (const home of homes) {
+  test(`the page says which ways lead out of a home that ${home.name}`, async (t) => {
+    lets(...home.out);
+    t.after(() => lets());
+    const browser = await launchAtHome(...(home.proxy ? [`--proxy-server=http://${nearEnd}:13128`] : []));
+    t.after(() => browser.close());
+    const patient = await Patient.open(t, browser, (await gateway.invite('sip:1000@hospital')).url);
+    await patient.reach('lobby');
+    await patient.page.click('#check:enabled');
+    await patient.page.waitForSelector('[data-verdict]', { timeout: 30_000 });
+    const ways = await patient.page.$$eval('#checked li', (all) => Object.fromEntries(all.map((l) => [l.dataset.way, l.dataset.ok])));
+    assert.deepEqual(ways, { socket: 'true', udp: home.by ? 'false' : 'true', tls: 'true' });
+    assert.equal(await patient.page.getAttribute('[data-verdict]', 'data-verdict'), home.by ? 'tcp' : 'good');
+    assert.equal(await patient.page.isVisible('#ask'), Boolean(home.by));
+    if (home.by) assert.match(await patient.page.textContent('#request'), new RegExp(`${nearEnd}: TCP port ${edgePort} .*UDP port 13478`));
+    t.diagnostic(await patient.page.innerText('#checked'));
+  });
+
   for (const calling of ['a patient calls', 'a patient is called']) {
     test(`${calling} from a home that ${home.name}`, async (t) => {
       lets(...home.out);

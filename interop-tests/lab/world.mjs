@@ -3,7 +3,7 @@
 //   hospital (engine, 10.20.0.2) - its firewall - line - internet (portal, 203.0.113.1) - line - router - home (browser, 10.78.0.2)
 //
 // The engine has another leg, towards telephones: 10.77.0.1. They are the test's own, at 10.77.0.9.
-import { spawn, execFileSync } from 'node:child_process';
+import { spawn, spawnSync, execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { at, authority, certificate } from '../lib/certificates.mjs';
 import { Gateway, binary } from '../lib/gateway.mjs';
@@ -63,6 +63,11 @@ table inet door {
 chain nat {
 type nat hook postrouting priority 100
 oifname "out0" ${nat}
+}
+chain input {
+type filter hook input priority 0
+ct state established,related accept
+iifname "out0" drop
 }
 chain forward {
 type filter hook forward priority 0; policy drop
@@ -159,6 +164,15 @@ routes:
   - {name: the lab to patients, to: [visit]}`, { inside: engineSpace, admin: `${engineAddress}:19090` });
     await this.engine.start();
     await until(() => this.engine.metric('sipbridge_portal_reached'), () => `the engine to reach its portal: ${this.engine.child.output}`, 20_000);
+  }
+
+  /** The hospital's firewall is of that grade from now on. */
+  atHospital(name) { grade(fire, grades[name]); }
+
+  /** Runs our own command in the hospital, to its end. */
+  inHospital(...args) {
+    const r = spawnSync('ip', ['netns', 'exec', engineSpace, binary, ...args], { encoding: 'utf8', timeout: 120_000 });
+    return { code: r.status, out: r.stdout, err: r.stderr };
   }
 
   /** The TCP ports of the portal that are open to the internet. */

@@ -1,5 +1,6 @@
 // The patient's page: lobby, call, and what goes wrong said in plain words.
 import { Signalling } from './signalling.js';
+import { check, verdict } from './check.js';
 import { say, speak, language } from './text.js';
 
 /** @param {string} id @returns {any} */
@@ -59,6 +60,40 @@ function settled(kind) {
 
 function joinable() {
   $('join').disabled = !local || !greeted;
+  $('check').disabled = !greeted || checking;
+}
+
+// ---- the way from here ----
+
+let checking = false;
+
+/** Looks which ways lead to the service, and says so line by line. */
+async function checkWays() {
+  checking = true;
+  joinable();
+  const list = document.createElement('ul'), end = document.createElement('p');
+  end.textContent = say('check.busy');
+  $('checked').replaceChildren(list, end);
+  $('ask').hidden = true;
+  const all = await check(relays, (f) => {
+    const line = document.createElement('li'), round = Math.round;
+    line.dataset.way = f.way;
+    line.dataset.ok = String(f.ok);
+    line.textContent = `${say(`check.${f.way}`)} ${f.ok ? say('check.works', { ms: round(f.ms ?? 0) }) : say('check.fails')}`
+      + (f.lost ? ` ${say('check.lost', { lost: round(100 * f.lost) })}` : '')
+      + (f.up ? ` ${say('check.rate', { up: round(f.up), down: round(f.down ?? 0) })}` : '');
+    list.append(line);
+  });
+  const word = verdict(all);
+  end.dataset.verdict = word;
+  end.textContent = say(`check.${word}`);
+  if (all.some((f) => !f.ok)) {
+    const udp = relays.flatMap((r) => [r.urls].flat()).find((u) => /transport=udp/.test(u))?.match(/:(\d+)\?/)?.[1];
+    $('request').textContent = say(udp ? 'check.requestBoth' : 'check.request', { host: location.hostname, port: location.port || '443', udp: udp ?? '' });
+    $('ask').hidden = false;
+  }
+  checking = false;
+  joinable();
 }
 
 // ---- microphone and camera ----
@@ -214,11 +249,16 @@ function repairIn(ms) {
   repairing = setTimeout(() => { if (pc?.connectionState !== 'connected') repair(); }, ms);
 }
 
+/** A new connection is wanted as soon as the engine is there, and has told which relays there are now. */
+let wanted = false;
+
 function repair() {
   if (!['connected', 'held', 'reconnecting'].includes(state) || !pc) return;
   last = 0;
   enter('reconnecting');
   status('reconnecting');
+  wanted = !signalling.welcomed;
+  if (wanted) return;
   if (!looking) signalling.check();
   offer('rejoin').catch((e) => console.error(e));
   repairIn(repairWithin);
@@ -229,6 +269,14 @@ async function packets() {
   let n = 0;
   for (const s of (await pc?.getStats())?.values() ?? []) if (s.type === 'inbound-rtp') n += s.packetsReceived;
   return n;
+}
+
+/** Whether no sound comes to a connection that thinks it is well: the relay in its way was started anew, perhaps. */
+async function silent() {
+  if (held || pc?.connectionState !== 'connected') return false;
+  const before = await packets();
+  await new Promise((r) => setTimeout(r, 400));
+  return await packets() === before;
 }
 
 let came = 0, last = 0, looking = false;
@@ -409,6 +457,10 @@ async function welcomed(s) {
   }
   if (s === 'incoming') return; // the offer follows
   if (inCall) {
+    if (s !== 'ringing' && (wanted || await silent())) {
+      repair();
+      return;
+    }
     if (s !== 'ringing' && pc?.connectionState !== 'connected') { // it is under way, or to be repaired
       repairIn(['new', 'connecting'].includes(pc?.connectionState ?? '') ? repairWithin : patience);
       return;
@@ -458,6 +510,7 @@ document.addEventListener('keydown', (e) => {
   if ('0123456789*#'.includes(e.key) && e.key.length === 1) press(e.key);
 });
 $('join').onclick = join;
+$('check').onclick = checkWays;
 $('decline').onclick = () => {
   signalling.send({ type: 'decline' });
   ended('hangup');
