@@ -72,8 +72,8 @@ func (o Outward) connect(ctx context.Context, c net.Conn, address string) error 
 	}
 	defer res.Body.Close()
 	switch {
-	case res.StatusCode == http.StatusProxyAuthRequired:
-		return fmt.Errorf("the proxy wants another user or password (%s)", res.Header.Get("Proxy-Authenticate"))
+	case res.StatusCode == http.StatusProxyAuthRequired, res.StatusCode == http.StatusUnauthorized: // tinyproxy's for a wrong one
+		return fmt.Errorf("the proxy wants another user or password (%s %s)", res.Status, res.Header.Get("Proxy-Authenticate"))
 	case res.StatusCode/100 != 2:
 		return fmt.Errorf("the proxy answers %s", res.Status)
 	case b.Buffered() > 0:

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -41,6 +42,14 @@ type Findings struct {
 	DownKbit  float64  `json:"down_kbit_s"`
 }
 
+// tcp is the way that calls would take.
+func (f Findings) tcp() Way {
+	if f.ByProxy != nil {
+		return *f.ByProxy
+	}
+	return f.Direct
+}
+
 // Sound reports whether a call gets through at all.
 func (f Findings) Sound() bool { return f.Relay.Works && f.WebSocket.Works }
 
@@ -59,7 +68,7 @@ type ProbeOptions struct {
 
 const (
 	// probeWithin bounds each step: what takes longer does not work.
-	probeStep = 8 * time.Second
+	probeStep = 5 * time.Second
 	// asked is how many packets are sent to see how many are lost.
 	asked      = 20
 	askedEvery = 50 * time.Millisecond
@@ -83,31 +92,35 @@ func Probe(ctx context.Context, o ProbeOptions, tell func(string)) Findings {
 		port = "443"
 	}
 	at := net.JoinHostPort(host, port)
-	say("the portal's name")
-	step, done := context.WithTimeout(ctx, probeStep)
-	addresses, err := net.DefaultResolver.LookupHost(step, host)
-	done()
-	f.Name = verdict(err)
-	f.Addresses = append(f.Addresses, addresses...)
-	say("TCP")
-	f.Direct = o.dials(ctx, Outward{}, at)
+	say("name, TCP, proxy, UDP")
 	way := o.Way
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		step, done := context.WithTimeout(ctx, probeStep)
+		defer done()
+		addresses, err := net.DefaultResolver.LookupHost(step, host)
+		f.Name = verdict(err)
+		f.Addresses = append(f.Addresses, addresses...)
+	})
+	wg.Go(func() { f.Direct = o.dials(ctx, Outward{}, at) })
 	if o.Way.Proxy != nil {
-		say("the proxy")
 		shown := *o.Way.Proxy
 		shown.User = nil
-		f.Proxy = shown.String()
-		w := o.dials(ctx, o.Way, at)
-		f.ByProxy = &w
+		f.Proxy, f.ByProxy = shown.String(), new(Way)
+		wg.Go(func() { *f.ByProxy = o.dials(ctx, o.Way, at) })
+	}
+	if o.UDPPort > 0 {
+		wg.Go(func() { f.UDP = o.datagrams(net.JoinHostPort(host, strconv.Itoa(o.UDPPort))) })
+	}
+	wg.Wait()
+	if tcp := f.tcp(); !tcp.Works { // all else would wait as long
+		f.TLS, f.Relay, f.WebSocket = tcp, tcp, tcp
+		return f
 	}
 	say("TLS")
 	f.TLS = o.secures(ctx, way, at)
 	say("the relay by TLS")
 	f.Relay = o.relays(way, at)
-	if o.UDPPort > 0 {
-		say("the relay by UDP")
-		f.UDP = o.datagrams(net.JoinHostPort(host, strconv.Itoa(o.UDPPort)))
-	}
 	say("WebSocket, up and down")
 	f.WebSocket = o.measures(ctx, way, &f)
 	return f
@@ -297,7 +310,7 @@ func (o ProbeOptions) measures(ctx context.Context, way Outward, f *Findings) Wa
 		}
 		took := time.Since(began)
 		f.DownKbit = kbit(want, took)
-		if took > measured/3 || want >= measuredMost {
+		if took > measured/3 || want >= measuredMost/2 {
 			return w
 		}
 		want *= 4
