@@ -192,7 +192,7 @@ func (g *gateway) stop(ctx context.Context, drain time.Duration) error {
 // lastWords is how long the pages have to hear that their calls ended.
 const lastWords = 250 * time.Millisecond
 
-func (g *gateway) urgent(q policy.Query) bool { return g.decide(q).Kind == policy.IsUrgent }
+func (g *gateway) urgent(q policy.Query) bool { return g.policies.Current().Urgent(q) }
 
 func (g *gateway) decide(q policy.Query) policy.Decision {
 	q.Trunks = g.trunk

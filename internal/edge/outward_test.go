@@ -160,7 +160,7 @@ func TestAnEngineReachesItsPatientAlone(t *testing.T) {
 	t.Cleanup(func() { r.Close() })
 	until := time.Now().Add(time.Hour)
 	page, engine := r.Servers("lisbon.v1", until)
-	for _, a := range []string{"203.0.113.7", "10.9.1.1", "10.8.1.1", "127.0.0.1", "169.254.169.254", "192.168.1.1", "fe80::1", "224.0.0.1", "0.0.0.0"} {
+	for _, a := range []string{"203.0.113.7", "10.9.1.1", "10.8.1.1", "127.0.0.1", "100.64.1.1", "169.254.169.254", "192.168.1.1", "fe80::1", "224.0.0.1", "0.0.0.0"} {
 		r.Seen("lisbon.v1", netip.MustParseAddr(a))
 	}
 	r.Servers("lisbon.v2", until)
@@ -183,7 +183,7 @@ func TestAnEngineReachesItsPatientAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		for _, a := range []string{"203.0.113.7", "203.0.113.8", "203.0.113.9", "10.9.1.1", "10.8.1.1", "169.254.169.254", "192.168.1.1", "0.0.0.0"} {
+		for _, a := range []string{"203.0.113.7", "203.0.113.8", "203.0.113.9", "10.9.1.1", "10.8.1.1", "100.64.1.1", "169.254.169.254", "192.168.1.1", "0.0.0.0"} {
 			err := cl.CreatePermission(&net.UDPAddr{IP: net.ParseIP(a), Port: 9})
 			if (err == nil) != slices.Contains(permitted, a) {
 				t.Errorf("client %d, %s: %v", who, a, err)

@@ -223,10 +223,14 @@ func (r *Relay) Revoke(name string) {
 	}
 }
 
+// shared is the space between a carrier and its customers (RFC 6598): nobody's public
+// address.
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
 // Seen notes where a visit's patient may be. Of addresses that are not the whole
 // internet's it takes those of turn.peers alone.
 func (r *Relay) Seen(name string, at netip.Addr) {
-	if !at.IsGlobalUnicast() || r.here[at] || at.IsPrivate() && !slices.ContainsFunc(r.peers, func(p netip.Prefix) bool { return p.Contains(at) }) {
+	if !at.IsGlobalUnicast() || r.here[at] || (at.IsPrivate() || shared.Contains(at)) && !slices.ContainsFunc(r.peers, func(p netip.Prefix) bool { return p.Contains(at) }) {
 		return
 	}
 	r.mu.Lock()

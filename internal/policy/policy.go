@@ -357,9 +357,12 @@ func parseTarget(s string, known Names) (t Target, refuse int, fault string) {
 	return t, 0, fmt.Sprintf("%q is no target", s)
 }
 
+// Urgent reports whether a call is to an emergency number.
+func (p *Policy) Urgent(q Query) bool { return q.Call.To.User != "" && p.emergency[q.Call.To.User] }
+
 // Decide says what happens to a call.
 func (p *Policy) Decide(q Query) Decision {
-	if q.Call.To.User != "" && p.emergency[q.Call.To.User] {
+	if p.Urgent(q) {
 		return p.emergencyCall(&q)
 	}
 	f := p.see(&q)

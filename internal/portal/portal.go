@@ -226,9 +226,6 @@ func (p *Portal) relay(a attachment) {
 		return
 	}
 	defer up.Close()
-	if p.o.Seen != nil {
-		p.o.Seen(a.site, a.visit, a.from)
-	}
 	subject := bus.Up(a.site, a.visit)
 	p.hear(ctx, a, func(b []byte) error { return up.Send(subject, epoch, b) })
 	if err := a.wire.Send(subject, epoch, gone); err != nil {
@@ -279,14 +276,24 @@ func (p *Portal) hear(ctx context.Context, a attachment, up func([]byte) error) 
 			return
 		}
 		if p.o.Seen != nil {
-			for _, at := range addresses(b) {
-				p.o.Seen(a.site, a.visit, at)
-			}
+			p.see(a, b)
 		}
 		if err := up(b); err != nil {
 			p.o.Log.Error("portal: send", "error", err)
 			return
 		}
+	}
+}
+
+// see tells where a message says that its page may be reached, and from where it came:
+// a browser that hides its addresses is behind that one.
+func (p *Portal) see(a attachment, b []byte) {
+	all := addresses(b)
+	for _, at := range all {
+		p.o.Seen(a.site, a.visit, at)
+	}
+	if len(all) > 0 {
+		p.o.Seen(a.site, a.visit, a.from)
 	}
 }
 
