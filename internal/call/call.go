@@ -3,6 +3,7 @@ package call
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -158,7 +159,7 @@ func (c *Call) serve() {
 // admit asks the policy, and the next route where one has no room.
 func (c *Call) admit() bool {
 	q := c.query
-	q.At = time.Now()
+	q.At, q.Dice = time.Now(), rand.Float64()
 	if len(c.Headers) > 0 {
 		q.Call.Headers = map[string]string{}
 		for name, values := range c.Headers {
@@ -408,7 +409,7 @@ func (c *Call) transferees(n next) [][]policy.Target {
 	if to.Kind != "" {
 		return [][]policy.Target{{to}}
 	}
-	d := c.b.cfg.Decide(policy.Query{At: time.Now(), Call: policy.Call{Source: to.Name, From: to.From, To: policy.Address{User: to.Number}}})
+	d := c.b.cfg.Decide(policy.Query{At: time.Now(), Dice: rand.Float64(), Call: policy.Call{Source: to.Name, From: to.From, To: policy.Address{User: to.Number}}})
 	if d.Kind != policy.Routed {
 		c.log.Info("transfer refused", "reason", string(d.Kind), "route", d.Route)
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -91,6 +92,22 @@ func TestARouteThatIsFullMakesWayForTheNext(t *testing.T) {
 	}
 }
 
+func TestWeights(t *testing.T) {
+	p := region(t, func(c *Config) {
+		c.Routes = []Route{{Name: "r", To: []string{"trunk:pbx*3 | trunk:city*1 | visit", "trunk:pbx/9"}}}
+	})
+	n := map[string]int{}
+	for i := range 1000 {
+		q := Ask("pbx", "1", "7")
+		q.Dice = float64(i) / 1000
+		n[fmt.Sprint(names(p.Decide(q).Groups))]++
+	}
+	want := map[string]int{"[trunk:pbx/7 trunk:city/7 visit trunk:pbx/9]": 600, "[trunk:city/7 trunk:pbx/7 visit trunk:pbx/9]": 200, "[visit trunk:pbx/7 trunk:city/7 trunk:pbx/9]": 200}
+	if !maps.Equal(n, want) {
+		t.Errorf("%v", n)
+	}
+}
+
 func TestExplainSaysWhatFailed(t *testing.T) {
 	p := region(t, nil)
 	q := Ask("pbx", "2300", "7123456")
@@ -148,6 +165,8 @@ func TestFaultsOfTheLanguageAreNamed(t *testing.T) {
 		{"a limit", Config{Routes: []Route{{To: []string{"visit"}, Limit: Limited{By: "moon", Full: "wait"}}}}, `calls are not counted by "moon"`},
 		{"a refusal beside a target", Config{Routes: []Route{{To: []string{"visit", "refuse:486"}}}}, "a route that refuses leads nowhere else"},
 		{"a refusal that rings", Config{Routes: []Route{{To: []string{"visit & refuse:486"}}}}, "a refusal beside a target"},
+		{"a weight", Config{Routes: []Route{{To: []string{"trunk:pbx*0 | visit"}}}}, `"0" is no weight`},
+		{"together and by weight", Config{Routes: []Route{{To: []string{"trunk:pbx & visit | visit"}}}}, `no trunk is named "pbx & visit"`},
 		{"emergency calls to nobody", Config{Emergency: Emergency{To: []string{"trunk:moon/112"}}}, `no trunk is named "moon"`},
 	} {
 		_, err := Compile(c.config, Names{Trunks: []string{"pbx"}, Read: func(f string) ([]byte, error) {
@@ -168,14 +187,17 @@ func TestWarnings(t *testing.T) {
 			{Name: "a", When: `call.source == "pbx"`, To: []string{"visit"}},
 			{Name: "b", When: `call.to.user == "5" && call.source == "pbx"`, To: []string{"visit"}},
 			{Name: "c", When: `call.to.user == "112"`, To: []string{"visit"}},
-			{Name: "d", When: `call.source == "city"`, To: []string{"trunk:city"}},
+			{Name: "d", When: `call.source == "city" && call.at.weekend`, To: []string{"trunk:city"}},
+			{Name: "there", When: `call.source == "city" && call.to.user.startsWith("21")`, To: []string{"trunk:pbx"}},
+			{Name: "back", When: `call.source == "pbx" && call.to.user.matches("^2[0-9]+$") && call.at.hour == 3`, To: []string{"trunk:city"}},
+			{Name: "elsewhere", When: `call.source == "pbx" && call.to.user.startsWith("9") && call.at.hour == 4`, To: []string{"trunk:city"}},
 			{Name: "full", When: `call.source == "room"`, To: []string{"visit"}, Limit: Limited{Calls: 1, Full: "next"}},
 			{Name: "e", When: `call.source == "room"`, To: []string{"visit"}},
 			{Name: "f", To: []string{"visit"}},
 			{Name: "g", When: `call.at.hour == 1`, To: []string{"visit"}},
 		}
 	})
-	want := []string{`"b" never matches: "a"`, `"c" is about 112`, `"d" sends calls of trunk city back`, `"g" never matches: "f"`, "sets.cardiology: no condition", "calendars.holidays: no condition"}
+	want := []string{`"b" never matches: "a"`, `"c" is about 112`, `"d" sends calls of trunk city back`, `"back" never matches: "a"`, `a number may go round between trunks pbx and city, by "there" and "back"`, `"elsewhere" never matches: "a"`, `"g" never matches: "f"`, "sets.cardiology: no condition", "calendars.holidays: no condition"}
 	got := p.Warnings()
 	if len(got) != len(want) {
 		t.Fatalf("%d warnings:\n%s", len(got), strings.Join(got, "\n"))

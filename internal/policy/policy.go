@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ type Emergency struct {
 type Route struct {
 	Name    string        `yaml:"name" doc:"A name for people; it stands in logs, records and metrics." example:"phones reach patients"`
 	When    string        `yaml:"when" doc:"A CEL expression over the facts of docs/policy.md: call.source, call.to.user, call.at.hour and so on. Empty: always." example:"call.source == \"pbx\""`
-	To      []string      `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), room:NAME, room (the one whose name was dialled), refuse:CODE. Several that ring together: room:a & room:b." example:"[visit]"`
+	To      []string      `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), room:NAME, room (the one whose name was dialled), refuse:CODE. Several that ring together: room:a & room:b. Several of which one is tried first, by its weight, and then the others: trunk:a*3 | trunk:b*1." example:"[visit]"`
 	Number  Rewrite       `yaml:"number" doc:"How the dialled number is written for trunks that are named without one."`
 	Caller  string        `yaml:"caller" doc:"The number that is shown as the caller's. Empty: its own."`
 	Limit   Limited       `yaml:"limit" doc:"How many calls may take the route."`
@@ -95,6 +96,7 @@ type Query struct {
 	Visit  string                  // the visit that calls, if it is a browser
 	At     time.Time               // when it comes
 	Trunks func(name string) Trunk // what is known of a trunk; nil: that all are up
+	Dice   float64                 // from 0 to below 1, which of targets with weights is first
 	After  int                     // routes before this one are passed over (Decision.Next)
 }
 
@@ -159,7 +161,7 @@ type Decision struct {
 // Policy is a compiled configuration. It is safe for use by many goroutines.
 type Policy struct {
 	emergency map[string]bool
-	urgent    [][]Target
+	urgent    []group
 	text      map[string]string
 	classes   []Limit
 	routes    []rule
@@ -177,7 +179,7 @@ type rule struct {
 	program cel.Program // nil: always
 	parts   []part      // what the condition is made of, all of which must hold
 	hints   hints
-	groups  [][]Target
+	groups  []group
 	rewrite rewriter
 	refuse  int
 	ast     *cel.Ast
@@ -232,7 +234,7 @@ func Compile(cfg Config, known Names) (*Policy, error) {
 		p.emergency[n] = true
 	}
 	for k, s := range cfg.Emergency.To {
-		if g, refuse := c.target(s, "emergency", "to", k); refuse == 0 && g != nil {
+		if g, refuse := c.target(s, "emergency", "to", k); refuse == 0 && len(g.targets) > 0 {
 			p.urgent = append(p.urgent, g)
 		}
 	}
@@ -283,9 +285,9 @@ func (c *compiler) route(i int, r Route) rule {
 			c.fault("a route that refuses leads nowhere else", "leave refuse or the others out", "routes", i, "to", k)
 		case refuse > 0:
 			out.refuse = refuse
-		case g != nil:
-			for n := range g {
-				g[n].Codecs = r.Codecs
+		case len(g.targets) > 0:
+			for n := range g.targets {
+				g.targets[n].Codecs = r.Codecs
 			}
 			out.groups = append(out.groups, g)
 		}
@@ -305,25 +307,75 @@ func (c *compiler) limit(i int, l Limited) {
 	}
 }
 
-// target reads one entry of to: targets that ring together, or a status to refuse
-// with.
-func (c *compiler) target(s string, path ...any) (group []Target, refuse int) {
-	for one := range strings.SplitSeq(s, "&") {
-		t, status, what := parseTarget(strings.TrimSpace(one), c.known)
+// group is one entry of to: targets that ring together or, if they have weights, of
+// which one is tried after another.
+type group struct {
+	targets []Target
+	weights []int // nil: they ring together
+}
+
+// order is how a group is tried: by the dice the first of those with weights, then the
+// others as they stand.
+func (g group) order(dice float64) [][]Target {
+	if g.weights == nil {
+		return [][]Target{slices.Clone(g.targets)}
+	}
+	sum := 0
+	for _, w := range g.weights {
+		sum += w
+	}
+	first, left := 0, min(int(dice*float64(sum)), sum-1)
+	for left >= g.weights[first] {
+		left -= g.weights[first]
+		first++
+	}
+	out := [][]Target{{g.targets[first]}}
+	for i, t := range g.targets {
+		if i != first {
+			out = append(out, []Target{t})
+		}
+	}
+	return out
+}
+
+// mostWeight bounds a weight.
+const mostWeight = 1000
+
+// target reads one entry of to: a group, or a status to refuse with.
+func (c *compiler) target(s string, path ...any) (g group, refuse int) {
+	weighted := strings.Contains(s, "|")
+	between := "&"
+	if weighted {
+		between = "|"
+	}
+	for one := range strings.SplitSeq(s, between) {
+		one, weight := strings.TrimSpace(one), 1
+		if at := strings.LastIndexByte(one, '*'); weighted && at >= 0 {
+			n, err := strconv.Atoi(one[at+1:])
+			if err != nil || n < 1 || n > mostWeight {
+				c.fault(fmt.Sprintf("%q is no weight", one[at+1:]), "write a number from 1 to 1000, as in trunk:a*3 | trunk:b*1", path...)
+				return group{}, 0
+			}
+			one, weight = one[:at], n
+		}
+		t, status, what := parseTarget(one, c.known)
 		switch {
 		case what != "":
-			c.fault(what, "write visit, trunk:NAME/NUMBER, trunk:NAME, room:NAME, room or refuse:CODE; with & between those that ring together", path...)
-			return nil, 0
+			c.fault(what, "write visit, trunk:NAME/NUMBER, trunk:NAME, room:NAME, room or refuse:CODE; with & between those that ring together, | between those of which one is tried first", path...)
+			return group{}, 0
 		case status > 0:
 			refuse = status
 		default:
-			group = append(group, t)
+			g.targets = append(g.targets, t)
+			if weighted {
+				g.weights = append(g.weights, weight)
+			}
 		}
 	}
-	if refuse > 0 && len(group) > 0 {
+	if refuse > 0 && len(g.targets) > 0 {
 		c.fault("a refusal beside a target", "leave one of them out", path...)
 	}
-	return group, refuse
+	return g, refuse
 }
 
 func parseTarget(s string, known Names) (t Target, refuse int, fault string) {
@@ -418,12 +470,14 @@ func (p *Policy) outcome(i int, q *Query) Decision {
 }
 
 // address fills in who is called, and by whom.
-func address(groups [][]Target, q *Query, w rewriter, caller string) [][]Target {
-	out := make([][]Target, len(groups))
-	for n, g := range groups {
-		out[n] = slices.Clone(g)
-		for k := range out[n] {
-			t := &out[n][k]
+func address(groups []group, q *Query, w rewriter, caller string) [][]Target {
+	out := make([][]Target, 0, len(groups))
+	for _, g := range groups {
+		out = append(out, g.order(q.Dice)...)
+	}
+	for _, g := range out {
+		for k := range g {
+			t := &g[k]
 			t.From, t.To = q.Call.From, q.Call.To
 			if caller != "" {
 				t.From.User = caller

@@ -24,8 +24,16 @@ func (c *compiler) warn() {
 				say("routes[%d]: %q is about %s, an emergency number: emergency is asked before every route", i, r.Name, n)
 			}
 		}
-		if into := r.circle(); into != "" {
-			say("routes[%d]: %q sends calls of trunk %s back there with the same number, which may send them here again", i, r.Name, into)
+		for _, x := range r.passes() {
+			if x.from == x.to {
+				say("routes[%d]: %q sends calls of trunk %s back there with the same number, which may send them here again", i, r.Name, x.to)
+			}
+			for k := range i {
+				other := &p.routes[k]
+				if x.from != x.to && slices.Contains(other.passes(), passage{x.to, x.from}) && r.hints.meets(&other.hints) {
+					say("routes[%d]: a number may go round between trunks %s and %s, by %q and %q", i, x.from, x.to, other.Name, r.Name)
+				}
+			}
 		}
 	}
 	for _, kind := range []string{"sets", "calendars"} {
@@ -62,18 +70,37 @@ func (r *rule) covers(later *rule) bool {
 	return true
 }
 
-// circle is the trunk to which a route sends back what comes from it as it came; "":
-// there is none.
-func (r *rule) circle() string {
+// passage is a way from one trunk to another.
+type passage struct{ from, to string }
+
+// passes are the ways that a number takes by a route as it was dialled.
+func (r *rule) passes() []passage {
 	if r.rewrite.Rewrite != (Rewrite{}) {
-		return ""
+		return nil
 	}
+	var out []passage
 	for _, g := range r.groups {
-		for _, t := range g {
-			if t.Kind == "trunk" && t.Number == "" && len(r.hints.sources) > 0 && slices.Contains(r.hints.sources, t.Name) {
-				return t.Name
+		for _, t := range g.targets {
+			if t.Kind != "trunk" || t.Number != "" {
+				continue
+			}
+			for _, from := range r.hints.sources {
+				out = append(out, passage{from, t.Name})
 			}
 		}
 	}
-	return ""
+	return out
+}
+
+// meets reports whether a number may be meant by both of two conditions.
+func (h *hints) meets(other *hints) bool {
+	if h.to != nil && other.to != nil && !slices.ContainsFunc(h.to, func(n string) bool { return slices.Contains(other.to, n) }) {
+		return false
+	}
+	for _, pair := range [][2]*hints{{h, other}, {other, h}} {
+		if pair[0].to != nil && !slices.ContainsFunc(pair[0].to, func(n string) bool { return strings.HasPrefix(n, pair[1].prefix) }) {
+			return false
+		}
+	}
+	return strings.HasPrefix(h.prefix, other.prefix) || strings.HasPrefix(other.prefix, h.prefix)
 }
