@@ -75,3 +75,22 @@ test('speech is understood both ways where the line loses 5 % of the packets', a
     }
   });
 });
+
+test('speech is understood over a line with 5 % loss and 80 ms of jitter', async (t) => {
+  const seen = { 'to the patient': [], 'to the telephone': [] };
+  await line.ask({ delay: 20 });
+  await booth.with(['gateway'], async (pairs) => {
+    for (let n = 0; n < 5; n++) {
+      const said = speech(n);
+      await line.ask({ delay: 20, loss: 0.05, jitter: 80, seed: 300 + n });
+      const { gateway: heard } = await exchange(pairs, said);
+      for (const [way, all] of Object.entries(seen)) all.push(stoi(said.clean, heard[way]));
+    }
+  });
+  await line.ask({});
+  for (const [way, all] of Object.entries(seen)) {
+    const median = all.sort((a, b) => a - b)[2];
+    t.diagnostic(`${way}: ${all.map((v) => v.toFixed(2)).join(', ')}`);
+    assert.ok(median >= 0.75, `${way}: ${median}`);
+  }
+});
