@@ -207,7 +207,7 @@ function ringback(on) {
 // ---- the call ----
 
 function connect() {
-  sounding = false;
+  sounding = wanted = false;
   pc?.close();
   pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceServers: relays });
   const mine = pc;
