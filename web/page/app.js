@@ -275,7 +275,7 @@ async function packets() {
 async function silent() {
   if (held || pc?.connectionState !== 'connected') return false;
   const before = await packets();
-  await new Promise((r) => setTimeout(r, 400));
+  await new Promise((r) => setTimeout(r, 900)); // in a pause there is one packet in 400 ms (RFC 7587 §3.1.3)
   return await packets() === before;
 }
 
