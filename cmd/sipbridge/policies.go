@@ -38,6 +38,9 @@ type policies struct {
 
 // note keeps the policy of the start as a version, if it is another than the last.
 func (p *policies) note(by string) {
+	if p.cfg.file == "" {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keep(p.cfg.policyText, by)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/coder/websocket"
 )
@@ -12,18 +13,55 @@ import (
 // TunnelPath is where an engine from elsewhere comes to the portal.
 const TunnelPath = "/leafnode"
 
-// maxEngines bounds the tunnels that stand at once; a site has one, and for a
-// moment another.
-const maxEngines = 256
+// Bounds on the tunnels that stand at once: a site has one, and for a moment another;
+// hospitals may share an address. Whoever holds all of an address's keeps no other
+// address out.
+const (
+	maxEngines     = 1024
+	maxEnginesFrom = 16
+)
+
+// crowd counts who is there, by address.
+type crowd struct {
+	most, each int // at once, and of one address
+
+	mu   sync.Mutex // guards here and all
+	here map[netip.Addr]int
+	all  int
+}
+
+// enter reports whether there is room for one more.
+func (c *crowd) enter(a netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all >= c.most || c.here[a] >= c.each {
+		return false
+	}
+	if c.here == nil {
+		c.here = map[netip.Addr]int{}
+	}
+	c.here[a]++
+	c.all++
+	return true
+}
+
+func (c *crowd) leave(a netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all--
+	if c.here[a]--; c.here[a] == 0 {
+		delete(c.here, a)
+	}
+}
 
 // engine takes an engine's tunnel. Who it is it proves inside.
 func (p *Portal) engine(w http.ResponseWriter, r *http.Request) {
-	if p.engines.Add(1) > maxEngines {
-		p.engines.Add(-1)
+	from := source(r)
+	if !p.engines.enter(from) {
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
 		return
 	}
-	defer p.engines.Add(-1)
+	defer p.engines.leave(from)
 	if r.Header.Get("Origin") != "" { // a browser's
 		http.Error(w, "this is for engines", http.StatusForbidden)
 		return

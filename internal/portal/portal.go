@@ -67,8 +67,8 @@ type Portal struct {
 	cancel  context.CancelFunc
 	epochs  atomic.Uint64
 	sockets atomic.Int64
-	engines atomic.Int64
-	probes  atomic.Int64
+	engines crowd
+	probes  crowd
 
 	// BadLinks counts WebSockets cut off for guessing.
 	BadLinks atomic.Uint64
@@ -88,7 +88,8 @@ func New(o Options) (*Portal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("portal: public_url: %w", err)
 	}
-	p := &Portal{o: o, origin: u.Scheme + "://" + u.Host, guesses: map[netip.Addr]*guess{}}
+	p := &Portal{o: o, origin: u.Scheme + "://" + u.Host, guesses: map[netip.Addr]*guess{},
+		engines: crowd{most: maxEngines, each: maxEnginesFrom}, probes: crowd{most: maxProbes, each: maxProbesBy}}
 	p.epochs.Store(uint64(time.Now().UnixNano()))
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()

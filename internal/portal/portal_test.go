@@ -124,6 +124,28 @@ func TestABrowserIsNoEngine(t *testing.T) {
 	}
 }
 
+func TestOneAddressHasSoManyTunnels(t *testing.T) {
+	at := serve(t)
+	for range maxEnginesFrom {
+		if _, status := dial(t, "ws://"+at+TunnelPath, ""); status != 101 {
+			t.Fatalf("%d", status)
+		}
+	}
+	if _, status := dial(t, "ws://"+at+TunnelPath, ""); status != 503 {
+		t.Errorf("one too many gets %d", status)
+	}
+	c := crowd{most: 3, each: 2}
+	a, b := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")
+	got := []bool{c.enter(a), c.enter(a), c.enter(a), c.enter(b), c.enter(b)}
+	if fmt.Sprint(got) != "[true true false true false]" {
+		t.Error(got)
+	}
+	c.leave(a)
+	if !c.enter(b) {
+		t.Error("who leaves makes no room")
+	}
+}
+
 func TestAMeasurementIsBounded(t *testing.T) {
 	at := serve(t)
 	ws, _ := dial(t, "ws://"+at+ProbePath, "")

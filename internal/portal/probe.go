@@ -16,7 +16,8 @@ const ProbePath = "/probe"
 
 // Bounds on one measurement.
 const (
-	maxProbes   = 32
+	maxProbes   = 64
+	maxProbesBy = 8 // from one address
 	probeWithin = 30 * time.Second
 	maxProbed   = 8 << 20 // bytes each way
 	probeChunk  = 16 << 10
@@ -25,12 +26,12 @@ const (
 // probe says back what it hears, counts what it is sent, and sends what it is asked
 // for.
 func (p *Portal) probe(w http.ResponseWriter, r *http.Request) {
-	if p.probes.Add(1) > maxProbes {
-		p.probes.Add(-1)
+	from := source(r)
+	if !p.probes.enter(from) {
 		http.Error(w, "too many measurements", http.StatusServiceUnavailable)
 		return
 	}
-	defer p.probes.Add(-1)
+	defer p.probes.leave(from)
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true}) // it tells nothing to anybody
 	if err != nil {
 		return
