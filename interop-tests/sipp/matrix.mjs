@@ -145,7 +145,7 @@ export const matrix = [
     caller: () => new Caller().calls({ sdp: pcma().replace('RTP/AVP', 'RTP/AVPF') }, 'm=audio [1-9][0-9]* RTP/AVPF').hangsUp(),
   },
   ...['RTP/SAVP', 'RTP/SAVPF', 'UDP/TLS/RTP/SAVPF'].map((profile) => ({
-    rfc: 'RFC 3264 §6', what: `${profile}, which is not built yet, is refused with 488 and never answered with another profile`,
+    rfc: 'RFC 3264 §6', what: `${profile}, on a trunk without SRTP, is refused with 488 and never answered with another profile`,
     caller: () => new Caller().says('INVITE', { sdp: pcma().replace('RTP/AVP', profile) }).hears(488).says('ACK'),
   })),
   {
