@@ -67,80 +67,113 @@ func start(cfg Configuration, p *policy.Policy, log *slog.Logger) (*gateway, err
 }
 
 // open opens room after room; what was opened is noted for close.
-func (g *gateway) open() (err error) {
-	cfg, log := g.cfg, g.log
-	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+func (g *gateway) open() error {
+	var way edge.Outward
+	if g.cfg.Role == roleEngine {
+		var err error
+		if way, err = g.cfg.Bus.outward(); err != nil {
+			return err
+		}
+	}
+	for _, phase := range []func() error{
+		func() error { return g.remember(way) },
+		func() error { return g.sound(way) },
+		g.certify, g.meet, g.decideBy, g.talk, g.show, g.administer,
+	} {
+		if err := phase(); err != nil {
+			return err
+		}
+	}
+	g.recover()
+	return nil
+}
+
+// remember opens what outlives the process, and the bus with it; way is an engine's
+// way out to its portal.
+func (g *gateway) remember(way edge.Outward) (err error) {
+	if err := os.MkdirAll(g.cfg.State, 0o700); err != nil {
 		return err
 	}
-	if g.lines, err = audit.OpenLines(filepath.Join(cfg.State, "calls.jsonl")); err != nil {
+	if g.lines, err = audit.OpenLines(filepath.Join(g.cfg.State, "calls.jsonl")); err != nil {
 		return err
 	}
 	g.opened(func() { g.lines.Close() })
 	var leaf *bus.Leaf
-	var dialer media.Dialer
-	if cfg.Role == roleEngine {
-		way, err := cfg.Bus.outward()
-		if err != nil {
+	if g.cfg.Role == roleEngine {
+		if leaf, err = g.cfg.Bus.leaf(way); err != nil {
 			return err
 		}
-		if leaf, err = cfg.Bus.leaf(way); err != nil {
-			return err
-		}
-		dialer = way
 	}
-	if g.bus, err = bus.Open(filepath.Join(cfg.State, "bus"), leaf, log); err != nil {
+	if g.bus, err = bus.Open(filepath.Join(g.cfg.State, "bus"), leaf, g.log); err != nil {
 		return err
 	}
 	g.opened(g.bus.Close)
-	lo, hi, err := portRange(cfg.Media.RTPPorts)
+	g.book = invite.Book{Site: g.cfg.Site, Config: g.cfg.Visits, Store: g.bus.Visits(), Revoked: g.revoked}
+	return nil
+}
+
+// sound opens what carries it.
+func (g *gateway) sound(way edge.Outward) error {
+	lo, hi, err := portRange(g.cfg.Media.RTPPorts)
 	if err != nil {
 		return err
 	}
 	if os.Getenv("GOGC") == "" {
 		g.opened(collect())
 	}
-	loops, err := media.NewLoops(cfg.Media.DSCP)
-	if err != nil {
+	if g.loops, err = media.NewLoops(g.cfg.Media.DSCP); err != nil {
 		return err
 	}
-	g.loops = loops
-	g.opened(func() { loops.Close() })
-	if g.pool, err = media.NewPool(loops, lo, hi, media.Rest); err != nil {
+	g.opened(func() { g.loops.Close() })
+	if g.pool, err = media.NewPool(g.loops, lo, hi, media.Rest); err != nil {
 		return err
 	}
-	wan := cfg.Interfaces[cfg.Media.Interface]
-	if g.browsers, err = media.NewBrowsers(media.BrowsersConfig{Loops: loops, Port: cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), Dialer: dialer, Log: log}); err != nil {
+	wan := g.cfg.Interfaces[g.cfg.Media.Interface]
+	o := media.BrowsersConfig{Loops: g.loops, Port: g.cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), Log: g.log}
+	if g.cfg.Role == roleEngine {
+		o.Dialer = way
+	}
+	if g.browsers, err = media.NewBrowsers(o); err != nil {
 		return err
 	}
 	g.opened(func() { g.browsers.Close() })
-	if err := g.certify(); err != nil {
-		return err
-	}
-	g.book = invite.Book{Site: cfg.Site, Config: cfg.Visits, Store: g.bus.Visits(), Revoked: g.revoked}
-	if cfg.Role == roleEngine {
-		if g.borrower, err = edge.NewBorrower(cfg.Site, g.bus.Wire); err != nil {
+	return nil
+}
+
+// meet opens the port and the relay, or asks the portal elsewhere for its own.
+func (g *gateway) meet() (err error) {
+	if g.cfg.Role == roleEngine {
+		if g.borrower, err = edge.NewBorrower(g.cfg.Site, g.bus.Wire); err != nil {
 			return err
 		}
 		g.opened(g.borrower.Close)
-	} else {
-		if err := g.listen(); err != nil {
-			return err
-		}
-		valid := func(visit string) bool { _, err := g.book.ByHash(visit); return err == nil }
-		if err := g.lend(g.browsers.Addresses(), valid); err != nil {
-			return err
-		}
+		return nil
 	}
-	g.policies.cfg, g.policies.log, g.policies.book.Store = cfg, log, g.bus.Policies()
+	if err := g.listen(); err != nil {
+		return err
+	}
+	valid := func(visit string) bool { _, err := g.book.ByHash(visit); return err == nil }
+	return g.lend(g.browsers.Addresses(), valid)
+}
+
+// decideBy puts the policy in force, and follows its file.
+func (g *gateway) decideBy() error {
+	g.policies.cfg, g.policies.log, g.policies.book.Store = g.cfg, g.log, g.bus.Policies()
 	g.policies.note("the start")
-	if cfg.file != "" {
+	if g.cfg.file != "" {
 		following, enough := context.WithCancel(context.Background())
 		var follower sync.WaitGroup
 		follower.Go(func() { g.policies.follow(following) })
 		g.opened(func() { enough(); follower.Wait() })
 	}
+	return nil
+}
+
+// talk opens the fronts and what joins them.
+func (g *gateway) talk() (err error) {
+	cfg, log := g.cfg, g.log
 	dialers := map[string]call.Dialer{}
-	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Limits: func(number string) []policy.Limit { return g.policies.Current().Limits(number) }, Dialers: dialers, Full: loops.Full, Open: g.openCall, Record: g.record, Log: log})
+	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Limits: func(number string) []policy.Limit { return g.policies.Current().Limits(number) }, Dialers: dialers, Full: g.loops.Full, Open: g.openCall, Record: g.record, Log: log})
 	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Wire: g.bus.Wire, Invitations: g.book, Browsers: g.browsers,
 		Handle: g.b2bua.Handle, Relays: g.relays, Emergency: func() map[string]string { return g.policies.Current().Text() }, Log: log}); err != nil {
 		return err
@@ -160,22 +193,20 @@ func (g *gateway) open() (err error) {
 	}
 	g.opened(func() { g.sip.Close() })
 	dialers["trunk"], dialers["room"], dialers["visit"] = g.sip, g.sip, g.front
-	if cfg.Role != roleEngine {
-		ours := func(site string) *bus.Wire {
-			if site != cfg.Site {
-				return nil
-			}
-			return g.bus.Wire
-		}
-		if err := g.serve(portal.Options{Wire: ours}); err != nil {
-			return err
-		}
-	}
-	if err := g.administer(); err != nil {
-		return err
-	}
-	g.recover()
 	return nil
+}
+
+// show opens the page, where it is not elsewhere.
+func (g *gateway) show() error {
+	if g.cfg.Role == roleEngine {
+		return nil
+	}
+	return g.serve(portal.Options{Wire: func(site string) *bus.Wire {
+		if site != g.cfg.Site {
+			return nil
+		}
+		return g.bus.Wire
+	}})
 }
 
 // stop refuses new calls, lets the others drain, ends them and closes all.
