@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sipbridge/sipbridge/internal/edge"
+	"github.com/sipbridge/sipbridge/internal/portal"
 )
 
 var probeCommand = &cli.Command{
@@ -40,7 +41,7 @@ var probeCommand = &cli.Command{
 		if !c.Bool("json") {
 			tell = func(s string) { fmt.Fprintf(os.Stderr, "\rlooking: %-30s", s) }
 		}
-		f := edge.Probe(context.Background(), edge.ProbeOptions{Portal: u, Way: way, UDPPort: c.Int("udp")}, tell)
+		f := edge.Probe(context.Background(), edge.ProbeOptions{Portal: u, Way: way, UDPPort: c.Int("udp"), Meter: portal.ProbePath}, tell)
 		if c.Bool("json") {
 			err = json.NewEncoder(os.Stdout).Encode(f)
 		} else {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -116,6 +117,40 @@ func TestAnAttachmentIsFencedOffByTheNext(t *testing.T) {
 			t.Errorf("the old attachment was told %+v", m)
 		}
 	}
+}
+
+func TestAPageIsAskedForAConnectionThatTheSoundCanFollow(t *testing.T) {
+	p := open(t)
+	p.say("1", `{"type":"hello","tab":"a","fresh":true}`)
+	p.hears("1", "welcome", "")
+	p.f.mu.Lock()
+	r := p.f.rooms[p.inv.Hash]
+	p.f.mu.Unlock()
+	r.mu.Lock()
+	leg, err := r.newLeg(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Unlock()
+	for _, c := range []struct {
+		phase phase
+		asked bool
+	}{{ringing, false}, {talking, true}} {
+		r.mu.Lock()
+		leg.phase = c.phase
+		r.mu.Unlock()
+		events := make(chan media.Event, 1)
+		events <- media.Event{Kind: media.Moved}
+		close(events)
+		leg.hear(events)
+		p.say("1", `{"type":"ping"}`)
+		asked := slices.ContainsFunc(p.hears("1", "pong", ""), func(m message) bool { return m.Type == "repair" })
+		if asked != c.asked {
+			t.Errorf("in phase %d: asked %v", c.phase, asked)
+		}
+	}
+	leg.Hangup(call.NormalClearing)
+	<-leg.Done()
 }
 
 func TestAnotherTabIsToldThatTheLinkIsInUse(t *testing.T) {

@@ -63,11 +63,12 @@ const (
 type ProbeOptions struct {
 	Portal  *url.URL
 	Way     Outward
-	UDPPort int // the relay's; 0: it has none
+	UDPPort int    // the relay's; 0: it has none
+	Meter   string // the path of the portal's WebSocket for measurements
 }
 
 const (
-	// probeWithin bounds each step: what takes longer does not work.
+	// probeStep bounds each step: what takes longer does not work.
 	probeStep = 5 * time.Second
 	// asked is how many packets are sent to see how many are lost.
 	asked      = 20
@@ -118,7 +119,7 @@ func Probe(ctx context.Context, o ProbeOptions, tell func(string)) Findings {
 		return f
 	}
 	say("TLS")
-	f.TLS = o.secures(ctx, way, at)
+	f.TLS = o.secures(way, at)
 	say("the relay by TLS")
 	f.Relay = o.relays(way, at)
 	say("WebSocket, up and down")
@@ -169,20 +170,15 @@ func (o ProbeOptions) dials(ctx context.Context, way Outward, at string) Way {
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // secures looks at the portal's certificate.
-func (o ProbeOptions) secures(ctx context.Context, way Outward, at string) Way {
-	if way.Plain {
-		return Way{Works: true, Why: "the portal speaks none"}
-	}
-	ctx, cancel := context.WithTimeout(ctx, probeStep)
-	defer cancel()
-	c, err := way.DialContext(ctx, "tcp", at)
+func (o ProbeOptions) secures(way Outward, at string) Way {
+	c, err := way.Dial("tcp", at)
 	if err != nil {
 		return verdict(err)
 	}
 	defer c.Close()
-	secure := tls.Client(c, &tls.Config{ServerName: o.Portal.Hostname(), RootCAs: way.Roots})
-	if err := secure.HandshakeContext(ctx); err != nil {
-		return verdict(err)
+	secure, ok := c.(*tls.Conn)
+	if !ok {
+		return Way{Works: true, Why: "the portal speaks none"}
 	}
 	return Way{Works: true, Why: "the certificate lasts until " + secure.ConnectionState().PeerCertificates[0].NotAfter.Format("2006-01-02")}
 }
@@ -258,7 +254,7 @@ func (o ProbeOptions) measures(ctx context.Context, way Outward, f *Findings) Wa
 	defer cancel()
 	at := *o.Portal
 	at.Scheme = strings.Replace(at.Scheme, "http", "ws", 1)
-	at.Path = "/probe"
+	at.Path = o.Meter
 	client := way.Client()
 	defer client.CloseIdleConnections()
 	ws, res, err := websocket.Dial(ctx, at.String(), &websocket.DialOptions{HTTPClient: client}) //nolint:bodyclose // it has none

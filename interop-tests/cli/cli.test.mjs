@@ -1,10 +1,9 @@
 // The commands and the API, as an administrator and a script use them.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { makeHospital, dropHospital, endAll, until, sleep } from '../lib/net.mjs';
-import { Gateway, binary, config, token } from '../lib/gateway.mjs';
+import { Gateway, config, run, token } from '../lib/gateway.mjs';
 import { launch, Patient } from '../lib/page.mjs';
 import { answering, passes, sipp } from '../lib/sipp.mjs';
 
@@ -24,12 +23,6 @@ after(async () => {
   await endAll();
   dropHospital();
 });
-
-/** Runs a command to its end. */
-function run(...args) {
-  const r = spawnSync(binary, args, { encoding: 'utf8', env: { ...process.env, SIPBRIDGE_ADMIN_TOKEN: token }, timeout: 20000 });
-  return { code: r.status, out: r.stdout, err: r.stderr };
-}
 
 const json = (...args) => {
   const r = run(...args, '--json');

@@ -2,10 +2,9 @@
 // back, and obeyed by the calls of the moment.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { makeHospital, dropHospital, endAll, sleep, until } from '../lib/net.mjs';
-import { Gateway, binary, config, token } from '../lib/gateway.mjs';
+import { Gateway, config, run } from '../lib/gateway.mjs';
 import { launch, Patient } from '../lib/page.mjs';
 import { Raw } from '../lib/raw.mjs';
 import { answering, passes, sipp } from '../lib/sipp.mjs';
@@ -30,12 +29,6 @@ after(async () => {
   await endAll();
   dropHospital();
 });
-
-/** Runs a command to its end. */
-function run(...args) {
-  const r = spawnSync(binary, args, { encoding: 'utf8', env: { ...process.env, SIPBRIDGE_ADMIN_TOKEN: token }, timeout: 20000 });
-  return { code: r.status, out: r.stdout, err: r.stderr };
-}
 
 const policy = (...args) => run('policy', args[0], '--config', gateway.file, ...args.slice(1));
 const inForce = () => gateway.metric('sipbridge_policy_version');

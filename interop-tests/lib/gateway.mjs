@@ -1,5 +1,5 @@
 // The gateway under test: the real binary with a configuration of the test's.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync, readFileSync, existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +7,12 @@ import { track, until, gatewayAddress } from './net.mjs';
 
 export const binary = new URL('../../bin/sipbridge', import.meta.url).pathname;
 export const token = 'interop-tests-admin-token';
+
+/** Runs a command to its end. */
+export function run(...args) {
+  const r = spawnSync(binary, args, { encoding: 'utf8', env: { ...process.env, SIPBRIDGE_ADMIN_TOKEN: token }, timeout: 20000 });
+  return { code: r.status, out: r.stdout, err: r.stderr };
+}
 
 export class Gateway {
   /** inside: the network namespace that it runs in; admin: where its API is. */
