@@ -48,7 +48,7 @@ const opTimeout = 5 * time.Second
 
 // syncEvery is how much of the store a power failure may take. What a crash of ours
 // takes is nothing that was written: the system has it.
-const syncEvery = 200 * time.Millisecond
+const syncEvery = time.Second
 
 // markerTTL is how long the store remembers that a key was removed.
 const markerTTL = 10 * time.Second
