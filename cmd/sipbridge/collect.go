@@ -7,24 +7,44 @@ import (
 )
 
 const (
-	// headroom is what may be allocated between two runs of the collector, in bytes. A
-	// call allocates while it is set up and next to nothing while it lasts: so it is
-	// the same for few calls and for many, where Go's own rule would collect all the
-	// time with few. From as much live heap on Go's rule holds: to go through all of it
-	// more often than that would cost calls their place.
-	headroom = 96 << 20
-	// The bounds of GOGC.
+	// between is how long two runs of the collector should be apart. A call allocates
+	// while it is set up and next to nothing while it lasts: Go's own rule would collect
+	// all the time where many come and few are there.
+	between = 2 * time.Second
+	// The bounds of what may be allocated between two runs, in bytes.
+	leastHeadroom, mostHeadroom = 16 << 20, 96 << 20
+	// The bounds of GOGC. From as much live heap on Go's rule holds: to go through all of
+	// it more often than that would cost calls their place.
 	leastGC, mostGC = 100, 800
+	// memory is for how many seconds a burst is remembered.
+	memory = 5
 )
 
-// collect keeps the collector at the headroom until the returned function is called.
+// pace is the GOGC that keeps two runs of the collector apart, given the live heap and
+// what was allocated in each of the last seconds, all in bytes.
+func pace(live uint64, allocated [memory]uint64) int {
+	most := uint64(0)
+	for _, n := range allocated {
+		most = max(most, n)
+	}
+	headroom := min(max(most*uint64(between/time.Second), leastHeadroom), mostHeadroom)
+	return int(min(max(headroom*100/max(live, 1<<20), leastGC), mostGC))
+}
+
+// collect keeps the collector at its pace until the returned function is called. What
+// a burst of calls needed is given back when it is over.
 func collect() (stop func()) {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	seen := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
 	over, done := make(chan struct{}), make(chan struct{})
-	now := 0
+	var allocated [memory]uint64
+	var before uint64
+	now, turn := 0, 0
 	tune := func() {
-		metrics.Read(live)
-		want := min(max(headroom*100/int(max(live[0].Value.Uint64(), 1<<20)), leastGC), mostGC)
+		metrics.Read(seen)
+		total := seen[1].Value.Uint64()
+		allocated[turn%memory], before = total-before, total
+		turn++
+		want := pace(seen[0].Value.Uint64(), allocated)
 		if want > now+now/8 || want < now-now/8 {
 			debug.SetGCPercent(want)
 			now = want

@@ -74,7 +74,7 @@ func (b *B2BUA) Handle(leg Leg, said Facts) {
 	said.Hops--
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := &Call{b: b, Facts: said, a: leg, ctx: ctx, cancel: cancel,
-		started: time.Now(), query: leg.Query(), done: make(chan struct{}), replace: make(chan replacement)}
+		started: time.Now(), query: leg.Query(), done: make(chan struct{}), replace: make(chan replacement), part: make(chan parting)}
 	c.log = b.cfg.Log.With("call", c.ID, "session", c.Session.ID)
 	b.mu.Lock()
 	if b.closed {

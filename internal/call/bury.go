@@ -16,9 +16,11 @@ func (c *Call) bury() {
 	c.enter(Ending)
 	c.cancel(NormalClearing) // no-op where a cause came first
 	cause := AsCause(context.Cause(c.ctx))
-	legs := append([]Leg{c.a}, c.gone...)
-	if c.z != nil {
-		legs = append(legs, c.z)
+	var legs []Leg
+	for _, l := range append([]Leg{c.a, c.z}, c.gone...) {
+		if l != nil && l != c.parted {
+			legs = append(legs, l)
+		}
 	}
 	record := c.record(cause)
 	if br := c.bridge.Load(); br != nil {

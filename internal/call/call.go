@@ -40,6 +40,7 @@ type Call struct {
 	bridge  atomic.Pointer[media.Bridge]
 	view    atomic.Pointer[view]
 	replace chan replacement
+	part    chan parting
 
 	// ---- owned by serve ----
 	a, z     Leg // the caller, and who it talks to
@@ -52,6 +53,7 @@ type Call struct {
 	leaving  Leg              // who asked for the transfer that is under way
 	told     func(status int) // who hears what becomes of it
 	absent   Leg              // it has left meanwhile
+	parted   Leg              // it talks in another call now
 }
 
 // view is what snapshots read.
@@ -59,8 +61,6 @@ type view struct {
 	route string
 	legs  []Leg
 }
-
-type replacement struct{ leg, old Leg }
 
 // State is the phase the call is in.
 func (c *Call) State() State {
@@ -95,17 +95,6 @@ func (c *Call) Done() <-chan struct{} { return c.done }
 
 // Hangup ends the call; the first cause wins. It never waits.
 func (c *Call) Hangup(cause Cause) { c.cancel(cause) }
-
-// Replace puts a leg in the place of one of the call's (RFC 3891). It reports
-// false if the call is over.
-func (c *Call) Replace(leg, old Leg) bool {
-	select {
-	case c.replace <- replacement{leg, old}:
-		return true
-	case <-c.ctx.Done():
-		return false
-	}
-}
 
 func (c *Call) enter(s State) {
 	c.state.Store(s)
@@ -147,6 +136,8 @@ func (c *Call) serve() {
 			c.transfer(next)
 		case next.leg != nil:
 			c.take(next.leg, next.old)
+		case next.part != nil:
+			c.let(*next.part)
 		default:
 			return
 		}
@@ -260,11 +251,13 @@ func (c *Call) events(leg Leg) <-chan Event {
 	return leg.Events()
 }
 
-// next is what talk came to: hang-up, or a target to reach, or a leg to take.
+// next is what talk came to: hang-up, or a target to reach, or a leg to take or to
+// let go.
 type next struct {
 	transfer *Transfer
 	by       Leg // who asked for it, and leaves
 	leg, old Leg
+	part     *parting
 }
 
 // talk lets the two ends talk until something must change.
@@ -275,6 +268,8 @@ func (c *Call) talk() next {
 			return next{}
 		case r := <-c.replace:
 			return next{leg: r.leg, old: r.old}
+		case p := <-c.part:
+			return next{part: &p}
 		case e, ok := <-c.a.Events():
 			if ok && e.Transfer != nil {
 				return next{transfer: e.Transfer, by: c.a}
@@ -373,78 +368,6 @@ func (c *Call) join() {
 	br := c.bring(c.z)
 	c.enter(Talking)
 	c.log.Info("talking", "route", c.decision.Route, "forth", br.AB.String(), "back", br.BA.String())
-}
-
-// transfer reaches a new target while the old bridge still runs, then swaps the
-// far side. If nobody answers, the two go on talking.
-func (c *Call) transfer(n next) {
-	c.enter(Transferring)
-	stays := c.other(n.by)
-	c.leaving, c.told, c.absent = n.by, n.transfer.Told, nil
-	defer func() { c.leaving, c.told = nil, nil }()
-	targets := c.transferees(n)
-	if len(targets) == 0 {
-		n.transfer.Told(403)
-		c.enter(Talking)
-		return
-	}
-	leg, cause := c.reach(targets, c.decision.Ring, stays.Want())
-	switch {
-	case leg != nil:
-		n.transfer.Told(200)
-		c.swap(stays, leg, n.by)
-	case c.ctx.Err() != nil:
-	case c.absent != nil: // nobody is left to talk to
-		c.cancel(cause)
-	default:
-		n.transfer.Told(max(cause.Status, 400))
-		c.enter(Talking)
-	}
-}
-
-// transferees are where a transfer leads. One that names no kind of target is a
-// call by whoever asked for it, and goes where the policy lets that go.
-func (c *Call) transferees(n next) [][]policy.Target {
-	to := n.transfer.Target
-	if to.Kind != "" {
-		return [][]policy.Target{{to}}
-	}
-	d := c.b.cfg.Decide(policy.Query{At: time.Now(), Dice: rand.Float64(), Call: policy.Call{Source: to.Name, From: to.From, To: policy.Address{User: to.Number}}})
-	if d.Kind != policy.Routed {
-		c.log.Info("transfer refused", "reason", string(d.Kind), "route", d.Route)
-	}
-	return d.Groups
-}
-
-// take puts a leg that came by itself in the place of an old one.
-func (c *Call) take(leg, old Leg) {
-	if old != c.a && old != c.z {
-		leg.Hangup(Cause{Status: 481, Q850: 101, Text: "no such leg"})
-		c.gone = append(c.gone, leg)
-		return
-	}
-	stays := c.other(old)
-	if err := leg.Accept(c.prefer(stays.Want())); err != nil {
-		leg.Hangup(AsCause(err))
-		c.gone = append(c.gone, leg)
-		return
-	}
-	c.swap(stays, leg, old)
-}
-
-func (c *Call) swap(stays, comes, leaves Leg) {
-	if stays == c.a {
-		c.z = comes
-	} else {
-		c.a = comes
-	}
-	c.join()
-	if c.held[leaves] { // who transfers a call mostly held it before
-		delete(c.held, leaves)
-		stays.Offer(comes.Want())
-	}
-	c.gone = append(c.gone, leaves)
-	leaves.Hangup(NormalClearing)
 }
 
 // prefer puts the route's codecs beside what an end has.

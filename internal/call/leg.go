@@ -63,6 +63,7 @@ type Event struct {
 // as if the peer had called its number.
 type Transfer struct {
 	Target policy.Target
+	With   Leg              // instead of a target: an end of another call, which comes over into this one
 	Told   func(status int) // what becomes of it, as SIP statuses; the last is 200 or more
 }
 

@@ -43,9 +43,9 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 			return
 		}
 	}
-	target := l.t.target(to)
+	wish := call.Transfer{Target: l.t.target(to)}
 	if l.t.room { // it may go where it may call
-		target = policy.Target{Name: "room", Number: to}
+		wish.Target = policy.Target{Name: "room", Number: to}
 	}
 	if dialog != "" {
 		t, status := s.attended(l.t, to, dialog)
@@ -53,7 +53,7 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 			s.reply(req, tx, status, reason(status))
 			return
 		}
-		target = *t
+		wish = *t
 	}
 	quiet := false
 	if h := req.GetHeader("Refer-Sub"); h != nil { // RFC 4488 §4
@@ -65,10 +65,11 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		s.reply(req, tx, 481, "Call/Transaction Does Not Exist")
 		return
 	}
-	target.From = l.callerOf()
+	wish.Target.From = l.callerOf()
 	if quiet {
 		s.reply(req, tx, 202, "Accepted", header("Refer-Sub", "false"))
-		l.post(call.Event{Transfer: &call.Transfer{Target: target, Told: func(int) {}}})
+		wish.Told = func(int) {}
+		l.post(call.Event{Transfer: &wish})
 		return
 	}
 	s.reply(req, tx, 202, "Accepted")
@@ -79,11 +80,12 @@ func (s *Server) onRefer(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		defer close(notified)
 		l.notify(fmt.Sprint(req.CSeq().SeqNo), told)
 	})
-	l.post(call.Event{Transfer: &call.Transfer{Target: target, Told: func(status int) {
+	wish.Told = func(status int) {
 		if status >= 200 || len(told) < notices-1 { // the last place is kept for the end
 			told <- status
 		}
-	}}})
+	}
+	l.post(call.Event{Transfer: &wish})
 }
 
 // referTo is the number that a REFER names and the dialog to be replaced there, ""

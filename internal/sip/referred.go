@@ -19,13 +19,16 @@ func (l *Leg) refer(by *Leg, asked *sipmsg.Request, tx sipmsg.ServerTransaction)
 	uri := sipmsg.Uri{Scheme: "sip", User: to, Host: l.hop.uri.Host, Port: l.hop.uri.Port}
 	if dialog != "" {
 		t, status := l.s.attended(by.t, to, dialog)
+		if t != nil && t.With != nil {
+			t, status = nil, 501 // a page that this end has no dialog with
+		}
 		if t == nil {
 			l.s.reply(asked, tx, status, reason(status))
 			return
 		}
-		uri.User = t.Number
+		uri.User = t.Target.Number
 		uri.Headers = sipmsg.NewParams()
-		uri.Headers.Add("Replaces", url.QueryEscape(t.Replaces))
+		uri.Headers.Add("Replaces", url.QueryEscape(t.Target.Replaces))
 	}
 	l.mu.Lock()
 	if l.phase != confirmed {

@@ -6,7 +6,7 @@ import (
 
 	sipmsg "github.com/emiago/sipgo/sip"
 
-	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/call"
 )
 
 // replaces names a dialog whose place another is to take (RFC 3891 §6.1). The tags
@@ -92,11 +92,11 @@ func (s *Server) toReplace(t *trunk, req *sipmsg.Request, tx sipmsg.ServerTransa
 	return nil, false
 }
 
-// attended is the target of a REFER whose Refer-To says which dialog the new one
+// attended is what a REFER wants whose Refer-To says which dialog the new one
 // replaces (RFC 3891, RFC 5589 §7). One of ours stands for what is behind it: the
-// far end is asked to replace the dialog that it has with us. It is nil if that
-// cannot be.
-func (s *Server) attended(t *trunk, number, escaped string) (*policy.Target, int) {
+// far end is asked to replace the dialog that it has with us, or, where it is a
+// patient's page, comes over itself. It is nil, with a status, if that cannot be.
+func (s *Server) attended(t *trunk, number, escaped string) (*call.Transfer, int) {
 	v, err := url.PathUnescape(escaped)
 	if err != nil {
 		return nil, 400
@@ -112,14 +112,18 @@ func (s *Server) attended(t *trunk, number, escaped string) (*policy.Target, int
 		}
 		target := t.target(number)
 		target.Replaces = r.String()
-		return &target, 0
+		return &call.Transfer{Target: target}, 0
 	}
 	if s.o.Far == nil {
 		return nil, 501
 	}
-	far, ok := s.o.Far(ours).(*Leg)
+	page := s.o.Far(ours)
+	far, ok := page.(*Leg)
 	if !ok {
-		return nil, 501 // a patient's page, which cannot be told
+		if page == nil {
+			return nil, 481
+		}
+		return &call.Transfer{With: page}, 0
 	}
 	far.mu.Lock()
 	defer far.mu.Unlock()
@@ -129,5 +133,5 @@ func (s *Server) attended(t *trunk, number, escaped string) (*policy.Target, int
 	to := replaces{callID: far.callID, to: far.remoteTag, from: far.localTag}
 	target := far.t.target(parsed(far.remoteURI).User)
 	target.Replaces = to.String()
-	return &target, 0
+	return &call.Transfer{Target: target}, 0
 }
