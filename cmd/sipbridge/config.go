@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sipbridge/sipbridge/internal/admin"
+	"github.com/sipbridge/sipbridge/internal/announce"
 	"github.com/sipbridge/sipbridge/internal/config"
 	"github.com/sipbridge/sipbridge/internal/edge"
 	"github.com/sipbridge/sipbridge/internal/invite"
@@ -37,7 +40,8 @@ type Configuration struct {
 	Trunks     map[string]sip.Trunk `yaml:"trunks" doc:"PBXs and proxies. A call from a trunk has its name as call.source." example:"pbx"`
 	Rooms      map[string]sip.Room  `yaml:"rooms" doc:"Video rooms and telephones that register with us. A call from one has room as call.source." example:"theatre2"`
 	policy.Config
-	ReloadOnChange bool `yaml:"reload_on_change" doc:"The policy (emergency, time_zone, country, sets, calendars, classes, routes) is read again when this file changes, as on SIGHUP and by sipbridge policy reload. All else wants a restart." default:"false"`
+	Announcements  map[string]announce.Config `yaml:"announcements" doc:"Recordings that a route may play: announce:NAME." example:"closed"`
+	ReloadOnChange bool                       `yaml:"reload_on_change" doc:"The policy (emergency, time_zone, country, sets, calendars, classes, routes) is read again when this file changes, as on SIGHUP and by sipbridge policy reload. All else wants a restart." default:"false"`
 
 	file       string // where it was read from; "": nowhere
 	policyText string // what the file says of the policy
@@ -54,6 +58,7 @@ type Media struct {
 	RTPPorts   string `yaml:"rtp_ports" doc:"The UDP ports towards PBXs and rooms: an even one and the next for each call." default:"20000-29999"`
 	WebRTCPort int    `yaml:"webrtc_port" doc:"The one UDP port for every browser." default:"8443"`
 	DSCP       int    `yaml:"dscp" doc:"How sound is marked for routers, 0 to 63; 46 is Expedited Forwarding." default:"46"`
+	ICE        string `yaml:"ice" doc:"Whether the gateway looks for ways to patients itself, which opens firewalls in front of it (full), or is only found (lite): full, lite or auto, which is lite where every address is public." default:"auto"`
 	Interface  string `yaml:"interface" doc:"The entry of interfaces that browsers reach. Empty: every address of this machine."`
 }
 
@@ -61,7 +66,7 @@ type Media struct {
 func defaults() Configuration {
 	return Configuration{Site: "main", Role: roleAll, State: "/var/lib/sipbridge",
 		SIP:    sip.Config{Listen: []string{"udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"}, ResolveEvery: time.Minute},
-		Media:  Media{RTPPorts: "20000-29999", WebRTCPort: 8443, DSCP: media.Expedited},
+		Media:  Media{RTPPorts: "20000-29999", WebRTCPort: 8443, DSCP: media.Expedited, ICE: "auto"},
 		Portal: portal.Config{Listen: "127.0.0.1:8443"},
 		Admin:  admin.Config{Listen: "127.0.0.1:9090"},
 		TURN:   edge.TURN{UDP: 3478},
@@ -78,6 +83,12 @@ func loadFile(file string) (Configuration, *policy.Policy, []config.Fault, error
 		return c, nil, nil, err
 	}
 	c.file, c.policyText = file, doc.Text(policyKeys()...)
+	for name, a := range c.Announcements {
+		if a.File != "" && !filepath.IsAbs(a.File) {
+			a.File = filepath.Join(filepath.Dir(file), a.File)
+			c.Announcements[name] = a
+		}
+	}
 	p := check(&c, doc)
 	return c, p, doc.Faults(), nil
 }
@@ -130,6 +141,9 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 	if c.Media.WebRTCPort < 1 || c.Media.WebRTCPort > 65535 {
 		doc.Fault(fmt.Sprintf("%d is no port", c.Media.WebRTCPort), "write a number from 1 to 65535", 0, "media", "webrtc_port")
 	}
+	if !slices.Contains([]string{"auto", "full", "lite"}, c.Media.ICE) {
+		doc.Fault(fmt.Sprintf("%q is no kind of ICE", c.Media.ICE), "write auto, full or lite", 0, "media", "ice")
+	}
 	if c.Media.DSCP < 0 || c.Media.DSCP > 63 {
 		doc.Fault(fmt.Sprintf("%d is no mark", c.Media.DSCP), "write a number from 0 to 63", 0, "media", "dscp")
 	}
@@ -170,6 +184,11 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 			doc.Fault(f[1], f[2], 0, "rooms", name, f[0])
 		}
 		knownInterface(c, doc, r.Interface, "rooms", name, "interface")
+	}
+	for name, a := range c.Announcements {
+		if what := a.Check(); what != "" {
+			doc.Fault(what, "name a WAV file of 8000 Hz and one channel; sox in.wav -r 8000 -c 1 out.wav makes one", 0, "announcements", name)
+		}
 	}
 	return compile(c, doc)
 }

@@ -122,7 +122,8 @@ func secrets(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{"lisbon.key": []byte(seed), "proxy.password": []byte("secret\n"), "pbx.password": []byte("secret\n"), "turn.secret": []byte("secret\n"), "theatre2.password": []byte("secret\n"), "nurse4.password": []byte("secret\n"), "gateway.pem": certificate, "hospital-ca.pem": certificate,
+	recording := []byte("RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x07\x00\x01\x00\x40\x1f\x00\x00\x40\x1f\x00\x00\x01\x00\x08\x00data\x01\x00\x00\x00\xff")
+	for name, b := range map[string][]byte{"lisbon.key": []byte(seed), "proxy.password": []byte("secret\n"), "pbx.password": []byte("secret\n"), "turn.secret": []byte("secret\n"), "closed.wav": recording, "wait.wav": recording, "theatre2.password": []byte("secret\n"), "nurse4.password": []byte("secret\n"), "gateway.pem": certificate, "hospital-ca.pem": certificate,
 		"gateway.key": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,18 +69,34 @@ func (f *face) listen() (err error) {
 	return nil
 }
 
+// publicPort is the TCP port as patients see it.
+func (f *face) publicPort() int {
+	u, err := url.Parse(f.cfg.Portal.PublicURL)
+	if err != nil {
+		return 0
+	}
+	port, err := strconv.Atoi(u.Port())
+	switch {
+	case err == nil:
+		return port
+	case u.Scheme == "http":
+		return 80
+	}
+	return 443
+}
+
+// reached reports whether patients come to our own port: no proxy that ends TLS and
+// no other port stands before it.
+func (f *face) reached() bool {
+	at, ok := f.edge.Addr().(*net.TCPAddr)
+	return ok && at.Port == f.publicPort() && f.edge.Secure() == strings.HasPrefix(f.cfg.Portal.PublicURL, "https:")
+}
+
 // lend opens the relay. own is our media, if it is in this process.
 func (f *face) lend(own map[netip.AddrPort]netip.AddrPort, valid func(visit string) bool) (err error) {
 	wan := f.cfg.Interfaces[f.cfg.Media.Interface]
 	o := edge.RelayOptions{Config: f.cfg.TURN, Edge: f.edge, Listen: address(wan.Address), Public: address(wan.Public), Own: own, Host: publicHost(&f.cfg), Valid: valid}
-	if u, err := url.Parse(f.cfg.Portal.PublicURL); err == nil {
-		if o.Port, err = strconv.Atoi(u.Port()); err != nil {
-			o.Port = 443
-			if u.Scheme == "http" {
-				o.Port = 80
-			}
-		}
-	}
+	o.Port = f.publicPort()
 	if f.cfg.TURN.RelayPorts != "" {
 		if o.Ports[0], o.Ports[1], err = portRange(f.cfg.TURN.RelayPorts); err != nil {
 			return err

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sipbridge/sipbridge/internal/admin"
+	"github.com/sipbridge/sipbridge/internal/announce"
 	"github.com/sipbridge/sipbridge/internal/audit"
 	"github.com/sipbridge/sipbridge/internal/browser"
 	"github.com/sipbridge/sipbridge/internal/bus"
@@ -129,7 +130,7 @@ func (g *gateway) sound(way edge.Outward) error {
 		return err
 	}
 	wan := g.cfg.Interfaces[g.cfg.Media.Interface]
-	o := media.BrowsersConfig{Loops: g.loops, Port: g.cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), Log: g.log}
+	o := media.BrowsersConfig{Loops: g.loops, Port: g.cfg.Media.WebRTCPort, Listen: address(wan.Address), Public: address(wan.Public), ICE: g.cfg.Media.ICE, Log: g.log}
 	if g.cfg.Role == roleEngine {
 		o.Dialer = way
 	}
@@ -151,6 +152,9 @@ func (g *gateway) meet() (err error) {
 	}
 	if err := g.listen(); err != nil {
 		return err
+	}
+	if g.reached() {
+		g.browsers.OverTCP(g.edge.ICE(g.browsers.Awaits))
 	}
 	valid := func(visit string) bool { _, err := g.book.ByHash(visit); return err == nil }
 	return g.lend(g.browsers.Addresses(), valid)
@@ -192,7 +196,11 @@ func (g *gateway) talk() (err error) {
 		return err
 	}
 	g.opened(func() { g.sip.Close() })
-	dialers["trunk"], dialers["room"], dialers["visit"] = g.sip, g.sip, g.front
+	recordings, err := announce.New(g.loops, cfg.Announcements)
+	if err != nil {
+		return err
+	}
+	dialers["trunk"], dialers["room"], dialers["visit"], dialers["announce"] = g.sip, g.sip, g.front, recordings
 	return nil
 }
 

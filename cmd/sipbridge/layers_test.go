@@ -14,7 +14,7 @@ import (
 // rooms of a higher number. dtmf belongs to transcode.
 var layers = map[string]int{
 	"cmd/sipbridge": 0, "interop-tests/lab/line": 0, "interop-tests/lab/phone": 0,
-	"internal/sip": 1, "internal/browser": 1, "internal/portal": 1, "internal/admin": 1, "internal/edge": 1, "internal/demo": 1, "internal/load": 1,
+	"internal/sip": 1, "internal/browser": 1, "internal/portal": 1, "internal/admin": 1, "internal/edge": 1, "internal/demo": 1, "internal/announce": 1, "internal/load": 1,
 	"internal/call":  2,
 	"internal/media": 3, "internal/invite": 3, "internal/history": 3,
 	"internal/transcode": 4, "internal/policy": 4, "internal/audit": 4, "internal/bus": 4,

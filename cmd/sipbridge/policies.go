@@ -18,6 +18,7 @@ import (
 	"github.com/sipbridge/sipbridge/internal/config"
 	"github.com/sipbridge/sipbridge/internal/history"
 	"github.com/sipbridge/sipbridge/internal/policy"
+	"github.com/sipbridge/sipbridge/internal/sip"
 	"github.com/sipbridge/sipbridge/internal/transcode"
 )
 
@@ -152,7 +153,7 @@ func apartFromPolicy(c Configuration) Configuration {
 
 // compile is check for the policy; nil if it has a fault.
 func compile(c *Configuration, doc faulter) *policy.Policy {
-	known := policy.Names{Codecs: transcode.Names(), Read: func(file string) ([]byte, error) {
+	known := policy.Names{Codecs: transcode.Names(), Header: sip.Settable, Read: func(file string) ([]byte, error) {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(filepath.Dir(c.file), file)
 		}
@@ -163,6 +164,9 @@ func compile(c *Configuration, doc faulter) *policy.Policy {
 	}
 	for name := range c.Rooms {
 		known.Rooms = append(known.Rooms, name)
+	}
+	for name := range c.Announcements {
+		known.Announcements = append(known.Announcements, name)
 	}
 	for i, r := range c.Routes {
 		if r.Ring == 0 && strings.Contains(strings.Join(r.To, " "), "visit") {

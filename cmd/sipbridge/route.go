@@ -24,7 +24,8 @@ var routeCommand = &cli.Command{
 		&cli.StringFlag{Name: "source", Value: "browser", Usage: "a trunk's `NAME`, browser or room"},
 		&cli.StringFlag{Name: "at", Usage: "another `TIME` than now: 2026-12-25 18:05"},
 		&cli.StringSliceFlag{Name: "label", Usage: "of the invitation, `NAME=VALUE`"},
-		&cli.StringSliceFlag{Name: "header", Usage: "of the INVITE, `NAME=VALUE`"}},
+		&cli.StringSliceFlag{Name: "header", Usage: "of the INVITE, `NAME=VALUE`"},
+		&cli.StringSliceFlag{Name: "codec", Usage: "that the caller offers: `NAME`"}, &cli.BoolFlag{Name: "encrypted", Usage: "it offers keys"}},
 	Subcommands: []*cli.Command{routeTestCommand},
 	Action: func(c *cli.Context) error {
 		if c.String("config") == "" || c.String("to") == "" {
@@ -43,6 +44,7 @@ var routeCommand = &cli.Command{
 				return cli.Exit("--"+flag+": "+err.Error(), exitUsage)
 			}
 		}
+		q.Call.Codecs, q.Call.Encrypted = c.StringSlice("codec"), c.Bool("encrypted")
 		e := p.Explain(q)
 		if c.Bool("json") {
 			return json.NewEncoder(os.Stdout).Encode(e)

@@ -317,7 +317,9 @@ func (s *Server) hangup(w http.ResponseWriter, r *http.Request) {
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	var q struct {
 		Source, From, To, At string
-		Labels               map[string]string
+		Labels, Headers      map[string]string
+		Codecs               []string
+		Encrypted            bool
 	}
 	if !read(w, r, &q) {
 		return
@@ -329,6 +331,10 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		problem(w, 400, err.Error())
 		return
 	}
-	asked.Call.Labels = q.Labels
+	asked.Call.Labels, asked.Call.Codecs, asked.Call.Encrypted = q.Labels, q.Codecs, q.Encrypted
+	asked.Call.Headers = map[string]string{}
+	for name, v := range q.Headers {
+		asked.Call.Headers[strings.ToLower(name)] = v
+	}
 	send(w, 200, p.Explain(asked))
 }

@@ -107,6 +107,8 @@ func AsCause(err error) Cause {
 		return c
 	case errors.Is(err, sdp.ErrNothingInCommon), errors.Is(err, sdp.ErrTooLarge), errors.Is(err, sdp.ErrSyntax):
 		return NotAcceptable
+	case errors.Is(err, media.ErrNotSecured):
+		return NotSecured
 	case errors.Is(err, media.ErrNoPorts):
 		return Cause{Status: 503, Q850: 34, Text: "no free port", RetryAfter: 10 * time.Second}
 	case err == nil, errors.Is(err, context.Canceled):

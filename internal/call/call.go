@@ -151,6 +151,15 @@ func (c *Call) serve() {
 func (c *Call) admit() bool {
 	q := c.query
 	q.At, q.Dice = time.Now(), rand.Float64()
+	_, m, offers := c.a.Want().First(sdp.Audio)
+	if offers {
+		q.Call.Encrypted = m.Keyed
+		for _, f := range m.Formats {
+			if !f.IsEvent() && !f.IsNoise() {
+				q.Call.Codecs = append(q.Call.Codecs, f.Name)
+			}
+		}
+	}
 	if len(c.Headers) > 0 {
 		q.Call.Headers = map[string]string{}
 		for name, values := range c.Headers {
@@ -176,6 +185,9 @@ func (c *Call) admit() bool {
 			return true
 		case c.b.cfg.Full != nil && c.b.cfg.Full():
 			c.refuse("overload", Busy)
+			return false
+		case offers && !m.Keyed && d.Groups[0][0].Secret:
+			c.refuse("secrecy", NotSecured)
 			return false
 		}
 		give, ok := c.b.routes.take(d, q.At)
@@ -370,19 +382,20 @@ func (c *Call) join() {
 	c.log.Info("talking", "route", c.decision.Route, "forth", br.AB.String(), "back", br.BA.String())
 }
 
-// prefer puts the route's codecs beside what an end has.
+// prefer puts the route's terms beside what an end has.
 func (c *Call) prefer(s sdp.Session) sdp.Session {
 	var codecs []string
+	secret := false
 	if len(c.decision.Groups) > 0 {
-		codecs = c.decision.Groups[0][0].Codecs
+		codecs, secret = c.decision.Groups[0][0].Codecs, c.decision.Groups[0][0].Secret
 	}
 	out := sdp.Session{Media: append([]sdp.Media(nil), s.Media...)}
 	for i := range out.Media {
-		out.Media[i].Preferred = codecs
+		out.Media[i].Preferred, out.Media[i].Secret = codecs, secret
 		out.Media[i].Direction = sdp.SendRecv
 	}
 	if len(out.Media) == 0 {
-		out.Media = []sdp.Media{{Kind: sdp.Audio, Preferred: codecs}}
+		out.Media = []sdp.Media{{Kind: sdp.Audio, Preferred: codecs, Secret: secret}}
 	}
 	return out
 }

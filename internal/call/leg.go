@@ -148,6 +148,7 @@ var (
 	Busy           = Cause{Status: 503, Q850: 42, Text: "the gateway is full", RetryAfter: 5 * time.Second}
 	RouteFull      = Cause{Status: 503, Q850: 34, Text: "too many calls for the route", RetryAfter: 30 * time.Second}
 	NotAcceptable  = Cause{Status: 488, Q850: 88, Text: "no codec in common"}
+	NotSecured     = Cause{Status: 488, Q850: 65, Text: "the sound would not be secret"}
 	Overflow       = Cause{Status: 500, Q850: 47, Text: "too many events at once"}
 	MediaLost      = Cause{Q850: 27, Text: "the media path was lost"}
 )

@@ -1,6 +1,7 @@
 // Package edge is the portal's one TCP port, where a page over HTTPS, its
-// WebSocket and the relay for closed networks (TURN, RFC 8656) are told apart by
-// their first bytes, and what belongs to that port: certificates and the relay.
+// WebSocket, sound by TCP (ICE, RFC 6544) and the relay for closed networks (TURN,
+// RFC 8656) are told apart by their first bytes, and what belongs to that port:
+// certificates and the relay.
 package edge
 
 import (
@@ -12,9 +13,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pion/stun/v4"
 )
 
 const (
@@ -24,6 +28,9 @@ const (
 	mostUnsaid = 1024
 	// magic is the cookie of every STUN message (RFC 8489 §5).
 	magic = 0x2112A442
+	// framed is how long the frame before each message of ICE is (RFC 4571 §2), and
+	// mostAsked bounds the first one.
+	framed, mostAsked = 2, 1024
 )
 
 // Edge shares one TCP port. HTTP and Relay are its parts.
@@ -32,6 +39,8 @@ type Edge struct {
 	tls    *tls.Config // nil: no certificate, HTTP alone
 	http   *lane
 	relay  *lane
+	ice    *lane
+	awaits atomic.Pointer[func(ufrag string) bool] // who may use ice; nil: nobody
 	log    *slog.Logger
 	unsaid chan struct{}
 	wg     sync.WaitGroup
@@ -47,7 +56,7 @@ func Open(listen string, certificates Certificates, log *slog.Logger) (*Edge, er
 	if err != nil {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
-	e := &Edge{ln: ln, log: log, http: newLane(ln.Addr()), relay: newLane(ln.Addr()), unsaid: make(chan struct{}, mostUnsaid)}
+	e := &Edge{ln: ln, log: log, http: newLane(ln.Addr()), relay: newLane(ln.Addr()), ice: newLane(ln.Addr()), unsaid: make(chan struct{}, mostUnsaid)}
 	if certificates != nil {
 		e.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.Get,
 			NextProtos: []string{"h2", "http/1.1", "stun.turn", acmeALPN}} // RFC 7443, RFC 8737
@@ -68,11 +77,19 @@ func (e *Edge) HTTP() net.Listener { return e.http }
 // Relay is the port as a relay sees it: TURN over TCP and over TLS.
 func (e *Edge) Relay() net.Listener { return e.relay }
 
+// ICE is the port as browsers' media sees it: each connection begins with a check
+// (RFC 8445 §7) of a session whose username fragment awaits knows.
+func (e *Edge) ICE(awaits func(ufrag string) bool) net.Listener {
+	e.awaits.Store(&awaits)
+	return e.ice
+}
+
 // Close ends the port and waits for who has not said what it is.
 func (e *Edge) Close() error {
 	err := e.ln.Close()
 	e.http.Close()
 	e.relay.Close()
+	e.ice.Close()
 	e.wg.Wait()
 	return err
 }
@@ -131,8 +148,13 @@ func (e *Edge) lane(c net.Conn) (*lane, net.Conn) {
 		return nil, c
 	case first[0] == 0x16 && e.tls != nil: // a handshake record (RFC 8446 §5.1)
 		return e.inside(tls.Server(seen, e.tls))
-	case saysSTUN(seen.r):
+	case saysSTUN(seen.r, 0):
 		return e.relay, seen
+	case saysSTUN(seen.r, framed):
+		if e.awaited(seen.r) {
+			return e.ice, seen
+		}
+		return nil, seen
 	case e.tls == nil:
 		return e.http, seen
 	}
@@ -155,7 +177,7 @@ func (e *Edge) inside(c *tls.Conn) (*lane, net.Conn) {
 		return nil, c
 	}
 	seen := &looked{Conn: c, r: bufio.NewReader(c)} // browsers' TURN says nothing by ALPN
-	if saysSTUN(seen.r) {
+	if saysSTUN(seen.r, 0) {
 		return e.relay, seen
 	}
 	if seen.r.Buffered() == 0 {
@@ -164,14 +186,42 @@ func (e *Edge) inside(c *tls.Conn) (*lane, net.Conn) {
 	return e.http, seen
 }
 
-// saysSTUN reports whether a connection begins with a STUN message.
-func saysSTUN(r *bufio.Reader) bool {
+// saysSTUN reports whether a connection begins with a STUN message, after so many
+// bytes of a frame.
+func saysSTUN(r *bufio.Reader, frame int) bool {
 	first, err := r.Peek(1)
 	if err != nil || first[0] > 3 { // no HTTP method begins so
 		return false
 	}
-	b, err := r.Peek(8)
-	return err == nil && binary.BigEndian.Uint32(b[4:]) == magic
+	b, err := r.Peek(frame + 8)
+	return err == nil && binary.BigEndian.Uint32(b[frame+4:]) == magic
+}
+
+// awaited reports whether a connection begins with a check of a session that is ours.
+func (e *Edge) awaited(r *bufio.Reader) bool {
+	awaits := e.awaits.Load()
+	head, err := r.Peek(framed)
+	if awaits == nil || err != nil {
+		return false
+	}
+	size := int(binary.BigEndian.Uint16(head))
+	if size > mostAsked {
+		return false
+	}
+	whole, err := r.Peek(framed + size)
+	if err != nil {
+		return false
+	}
+	check := stun.New()
+	if _, err := check.Write(whole[framed:]); err != nil || check.Type != stun.BindingRequest {
+		return false
+	}
+	var user stun.Username
+	if user.GetFrom(check) != nil {
+		return false
+	}
+	ours, _, _ := strings.Cut(user.String(), ":") // RFC 8445 §7.2.2
+	return (*awaits)(ours)
 }
 
 // looked is a connection whose beginning was looked at.

@@ -25,9 +25,26 @@ type browserPort struct {
 	done    chan struct{}
 	once    sync.Once
 	flows   flowTable
-	stray   func(p *browserPort, buf []byte, from netip.AddrPort) bool // takes sound from an address that no call has
-	dropped atomic.Uint64                                              // control packets that found no place
+	stray   func(p door, buf []byte, from netip.AddrPort) bool // takes sound from an address that no call has
+	dropped atomic.Uint64                                      // control packets that found no place
 }
+
+// door is where packets of many browsers come and go, and whose they are.
+type door interface {
+	table() *flowTable
+	writer(to netip.AddrPort) writer
+}
+
+// writer sends to a peer.
+type writer interface {
+	WriteTo(b []byte, to netip.AddrPort) error
+}
+
+// table implements door.
+func (p *browserPort) table() *flowTable { return &p.flows }
+
+// writer implements door.
+func (p *browserPort) writer(to netip.AddrPort) writer { return p.socket(to) }
 
 type datagram struct {
 	data []byte
@@ -35,7 +52,7 @@ type datagram struct {
 }
 
 // listenBrowsers opens the port on one address: a socket for each loop.
-func listenBrowsers(loops *Loops, at netip.AddrPort, stray func(*browserPort, []byte, netip.AddrPort) bool) (*browserPort, error) {
+func listenBrowsers(loops *Loops, at netip.AddrPort, stray func(door, []byte, netip.AddrPort) bool) (*browserPort, error) {
 	p := &browserPort{stray: stray, control: make(chan datagram, controlQueue), done: make(chan struct{})}
 	// Alone first: sockets that share a port would also share it, in silence, with
 	// another gateway that was started by mistake.

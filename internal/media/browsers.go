@@ -31,6 +31,7 @@ type BrowsersConfig struct {
 	Listen netip.Addr // the address it is on; unspecified: every interface
 	Public netip.Addr // 1:1 NAT address in front of it; zero: none
 	Dialer Dialer     // the way to relays by TCP; nil: a plain one
+	ICE    string     // "full", "lite" or "auto" (RFC 8445 §2.5): lite where every address is public
 	Log    *slog.Logger
 }
 
@@ -54,6 +55,7 @@ type Browsers struct {
 	codecs   *webrtc.MediaEngine
 	ports    []*browserPort
 	mux      ice.UDPMux
+	tcp      *overTCP
 	cert     webrtc.Certificate
 	public   netip.Addr
 	log      *slog.Logger
@@ -72,6 +74,7 @@ var browserOrder = []string{"opus", "G722", "PCMA", "PCMU"}
 // NewBrowsers opens the port.
 func NewBrowsers(cfg BrowsersConfig) (*Browsers, error) {
 	b := &Browsers{loops: cfg.Loops, public: cfg.Public, log: cfg.Log, talkers: map[uint32]*sound{}}
+	b.tcp = &overTCP{browsers: b, awaited: map[string]struct{}{}, ports: map[netip.AddrPort]*tcpPort{}}
 	if err := b.listen(cfg); err != nil {
 		return nil, fmt.Errorf("media: browsers' UDP port %d: %w", cfg.Port, err)
 	}
@@ -184,6 +187,7 @@ func (b *Browsers) configure(cfg BrowsersConfig) error {
 	if err := se.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
 		return err
 	}
+	se.SetLite(cfg.ICE == "lite" || cfg.ICE == "auto" && cfg.Dialer == nil && b.open())
 	if cfg.Dialer != nil {
 		se.SetICEProxyDialer(cfg.Dialer)
 	}
@@ -202,6 +206,20 @@ func (b *Browsers) configure(cfg BrowsersConfig) error {
 	return nil
 }
 
+// shared is the space of addresses between carriers' NATs and their customers (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// open reports whether the whole Internet can reach our addresses: no NAT, of ours or
+// of a carrier, stands before them.
+func (b *Browsers) open() bool {
+	for _, p := range b.ports {
+		if a := p.local.Addr(); !a.IsGlobalUnicast() || a.IsPrivate() || shared.Contains(a) {
+			return false
+		}
+	}
+	return !b.public.IsValid()
+}
+
 // peerConnection makes one whose DTLS keys are told to keys, and that may use
 // relays.
 func (b *Browsers) peerConnection(keys *DTLSKeys, relays []ICEServer) (*webrtc.PeerConnection, error) {
@@ -214,6 +232,21 @@ func (b *Browsers) peerConnection(keys *DTLSKeys, relays []ICEServer) (*webrtc.P
 		cfg.ICEServers = append(cfg.ICEServers, webrtc.ICEServer{URLs: r.URLs, Username: r.Username, Credential: r.Credential})
 	}
 	return api.NewPeerConnection(cfg)
+}
+
+// door finds where the packets of a pair of ICE's come and go; nil if that is none of
+// ours.
+func (b *Browsers) door(local *webrtc.ICECandidate, peer netip.AddrPort) door {
+	if local.Protocol == webrtc.ICEProtocolTCP {
+		if p := b.tcp.port(peer); p != nil {
+			return p
+		}
+		return nil
+	}
+	if p := b.port(local); p != nil {
+		return p
+	}
+	return nil
 }
 
 // port finds our port behind a local candidate; nil if it is not on one of ours.
@@ -272,7 +305,7 @@ func (b *Browsers) forget(ssrc uint32, s *sound) {
 
 // stray takes sound from an address that no call has: if it opens with the keys
 // of the call whose SSRC it bears, it is that peer's, and so is the address.
-func (b *Browsers) stray(p *browserPort, buf []byte, from netip.AddrPort) bool {
+func (b *Browsers) stray(p door, buf []byte, from netip.AddrPort) bool {
 	b.mu.Lock()
 	s := b.talkers[binary.BigEndian.Uint32(buf[Headroom+8:])]
 	b.mu.Unlock()
@@ -295,6 +328,9 @@ func (b *Browsers) Dropped() uint64 {
 // Close closes the port; every endpoint must be closed before.
 func (b *Browsers) Close() error {
 	err := b.mux.Close()
+	if b.tcp.TCPMuxDefault != nil {
+		err = errors.Join(err, b.tcp.Close())
+	}
 	for _, p := range b.ports {
 		err = errors.Join(err, p.Close())
 	}

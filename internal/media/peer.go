@@ -173,15 +173,16 @@ func (p *peer) follow(s *sound, pair *webrtc.ICECandidatePair) error {
 	if pair == nil {
 		return errNotOurs
 	}
-	port := p.w.browsers.port(pair.Local)
-	if port == nil {
-		return errNotOurs
-	}
 	a, err := netip.ParseAddr(pair.Remote.Address)
 	if err != nil {
 		return fmt.Errorf("media: candidate: %w", err)
 	}
-	s.move(port, netip.AddrPortFrom(a.Unmap(), pair.Remote.Port))
+	to := netip.AddrPortFrom(a.Unmap(), pair.Remote.Port)
+	door := p.w.browsers.door(pair.Local, to)
+	if door == nil {
+		return errNotOurs
+	}
+	s.move(door, to)
 	return nil
 }
 

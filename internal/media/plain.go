@@ -122,6 +122,7 @@ func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if p.cfg.Events {
 		events = append(events, event8k(p.cfg.Event))
 	}
+	p.keepSecret(w)
 	preferred := w.Preferred
 	cur := p.stream.agreed.Load()
 	if cur != nil && len(preferred) == 0 {
@@ -151,6 +152,14 @@ func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	d.Version++
 	p.offering = &d
 	return d.Bytes(), nil
+}
+
+// keepSecret takes it from whoever wants it that nothing passes in the clear from now
+// on, whatever the trunk's own word is.
+func (p *Plain) keepSecret(want sdp.Media) {
+	if want.Secret {
+		p.cfg.SRTP = SRTPRequired
+	}
 }
 
 // keepTypes gives formats the payload types they already have in this dialog
@@ -223,6 +232,7 @@ func (p *Plain) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	}
 	offer := p.offered
 	_, w, _ := want.First(sdp.Audio)
+	p.keepSecret(w)
 	order := w.Preferred
 	if len(order) == 0 {
 		for _, f := range w.Formats { // the far end's own choice first: nothing to transcode

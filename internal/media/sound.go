@@ -37,11 +37,11 @@ type sound struct {
 	sealed [maxPacket + sealing]byte
 }
 
-// way is the path that ICE chose: one of our ports, and the peer's address.
+// way is the path that ICE chose: one of our doors, and the peer's address.
 type way struct {
-	port   *browserPort
-	socket *socket
-	to     netip.AddrPort
+	door door
+	out  writer
+	to   netip.AddrPort
 }
 
 // receive takes one packet, which has Headroom bytes before it, and reports
@@ -73,18 +73,18 @@ const mostOthers = 8
 
 // also remembers another address of the peer's: a browser may send by one of the
 // pairs that it nominated, and we by another (RFC 8445 §8.1.1).
-func (s *sound) also(port *browserPort, from netip.AddrPort) {
+func (s *sound) also(at door, from netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return
 	}
 	if len(s.others) == mostOthers {
-		s.others[0].port.flows.drop(s.others[0].to, s)
+		s.others[0].door.table().drop(s.others[0].to, s)
 		s.others = s.others[1:]
 	}
-	s.others = append(s.others, way{port: port, to: from})
-	port.flows.put(from, s)
+	s.others = append(s.others, way{door: at, to: from})
+	at.table().put(from, s)
 }
 
 // transmit implements transmitter.
@@ -96,20 +96,20 @@ func (s *sound) transmit(h *rtp.Header, raw []byte) error {
 		return err
 	}
 	w := s.way.Load()
-	return w.socket.WriteTo(b, w.to)
+	return w.out.WriteTo(b, w.to)
 }
 
 // move follows ICE to another path (RFC 8445 §8.1.1).
-func (s *sound) move(port *browserPort, to netip.AddrPort) {
+func (s *sound) move(at door, to netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return
 	}
-	port.flows.put(to, s)
-	old := s.way.Swap(&way{port, port.socket(to), to})
-	if old != nil && (old.port != port || old.to != to) {
-		old.port.flows.drop(old.to, s)
+	at.table().put(to, s)
+	old := s.way.Swap(&way{at, at.writer(to), to})
+	if old != nil && (old.door != at || old.to != to) {
+		old.door.table().drop(old.to, s)
 	}
 }
 
@@ -119,7 +119,7 @@ func (s *sound) end() {
 	defer s.mu.Unlock()
 	s.ended = true
 	for _, w := range append(s.others, *s.way.Load()) {
-		w.port.flows.drop(w.to, s)
+		w.door.table().drop(w.to, s)
 	}
 	s.browsers.forget(s.ssrc, s)
 }

@@ -41,18 +41,14 @@ func TestSoundFollowsAnICERestart(t *testing.T) {
 	}
 }
 
-// Where ICE chose a path that is not on the browsers' port, sound goes through the
-// PeerConnection.
-func TestSoundGoesThroughThePeerConnectionOverTCP(t *testing.T) {
+// A browser whose network lets no UDP out reaches the port by TCP.
+func TestSoundGoesBesideThePeerConnectionOverTCP(t *testing.T) {
 	all := browsers(t)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := webrtc.NewICETCPMux(quiet().NewLogger("tcp"), l, 8)
-	t.Cleanup(func() { mux.Close() })
-	all.settings.SetICETCPMux(mux)
-	all.settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeTCP4})
+	all.OverTCP(l)
 	w, err := all.NewWebRTC(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -64,10 +60,19 @@ func TestSoundGoesThroughThePeerConnectionOverTCP(t *testing.T) {
 	connected := trickle(w, b)
 	offering(t, w, b)
 	await(t, connected)
-	if w.peer.sound.Load() != nil || all.Through.Load() != 1 {
-		t.Fatal("it goes beside")
+	if w.peer.sound.Load() == nil || all.Through.Load() != 0 {
+		t.Fatal("it goes through")
 	}
 	crosses(t, w, b, 20)
+	if len(all.tcp.awaited) != 1 || len(all.tcp.ports) == 0 {
+		t.Errorf("%d sessions, %d connections", len(all.tcp.awaited), len(all.tcp.ports))
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(all.tcp.awaited) != 0 || len(all.tcp.ports) != 0 {
+		t.Errorf("%d sessions and %d connections are left", len(all.tcp.awaited), len(all.tcp.ports))
+	}
 }
 
 // A browser behind a TURN server costs no more than any other: its relay is an

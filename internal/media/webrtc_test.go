@@ -246,7 +246,7 @@ func TestSoundGoesOnUnderAFreshPeerConnection(t *testing.T) {
 	if err := w.Renew(); err != nil {
 		t.Fatal(err)
 	}
-	if way := old.way.Load(); way.port.flows.find(way.to) != nil {
+	if way := old.way.Load(); way.door.table().find(way.to) != nil {
 		t.Error("the old page still has its address")
 	}
 	again := newBrowser(t)
@@ -325,8 +325,8 @@ func TestSoundFollowsICEToAnotherAddress(t *testing.T) {
 	}
 	defer elsewhere.Close()
 	before := s.way.Load()
-	s.move(before.port, elsewhere.LocalAddr().(*net.UDPAddr).AddrPort())
-	if before.port.flows.find(before.to) != nil {
+	s.move(before.door, elsewhere.LocalAddr().(*net.UDPAddr).AddrPort())
+	if before.door.table().find(before.to) != nil {
 		t.Error("the old address still stands for the call")
 	}
 	raw := make([]byte, Headroom+160)
@@ -340,8 +340,8 @@ func TestSoundFollowsICEToAnotherAddress(t *testing.T) {
 		t.Fatalf("%d bytes came to the new address: %v", n, err)
 	}
 	s.end()
-	s.move(before.port, before.to)
-	if before.port.flows.find(before.to) != nil {
+	s.move(before.door, before.to)
+	if before.door.table().find(before.to) != nil {
 		t.Error("a call that is over took an address")
 	}
 }

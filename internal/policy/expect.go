@@ -15,19 +15,21 @@ type Expectations struct {
 // Expectation is one call and what is to become of it. What is left out does not
 // matter.
 type Expectation struct {
-	Name     string            `yaml:"name" doc:"What is expected, in words."`
-	Source   string            `yaml:"source" doc:"Where the call comes from: a trunk's name, browser or room."`
-	From     string            `yaml:"from" doc:"The caller, as a number or a SIP URI."`
-	To       string            `yaml:"to" doc:"Who is called."`
-	At       string            `yaml:"at" doc:"When, in the site's zone: 2026-12-25 18:05. Empty: a Monday, 12:00."`
-	Labels   map[string]string `yaml:"labels" doc:"Those of the invitation."`
-	Headers  map[string]string `yaml:"headers" doc:"Those of the INVITE."`
-	Down     []string          `yaml:"down" doc:"Trunks that are down."`
-	Decision string            `yaml:"decision" doc:"route, refuse, emergency or none."`
-	Route    string            `yaml:"route" doc:"The route that is taken."`
-	Targets  []string          `yaml:"targets" doc:"Where the call goes, as sipbridge route shows it."`
-	Status   int               `yaml:"status" doc:"With what it is refused."`
-	Caller   string            `yaml:"caller" doc:"The number that is shown as the caller's."`
+	Name      string            `yaml:"name" doc:"What is expected, in words."`
+	Source    string            `yaml:"source" doc:"Where the call comes from: a trunk's name, browser or room."`
+	From      string            `yaml:"from" doc:"The caller, as a number or a SIP URI."`
+	To        string            `yaml:"to" doc:"Who is called."`
+	At        string            `yaml:"at" doc:"When, in the site's zone: 2026-12-25 18:05. Empty: a Monday, 12:00."`
+	Codecs    []string          `yaml:"codecs" doc:"Those that the caller offers."`
+	Encrypted bool              `yaml:"encrypted" doc:"It offers keys."`
+	Labels    map[string]string `yaml:"labels" doc:"Those of the invitation."`
+	Headers   map[string]string `yaml:"headers" doc:"Those of the INVITE."`
+	Down      []string          `yaml:"down" doc:"Trunks that are down."`
+	Decision  string            `yaml:"decision" doc:"route, refuse, emergency or none."`
+	Route     string            `yaml:"route" doc:"The route that is taken."`
+	Targets   []string          `yaml:"targets" doc:"Where the call goes, as sipbridge route shows it."`
+	Status    int               `yaml:"status" doc:"With what it is refused."`
+	Caller    string            `yaml:"caller" doc:"The number that is shown as the caller's."`
 }
 
 // someMonday is when a call is expected that does not say.
@@ -56,7 +58,8 @@ func (x Expectation) Query(p *Policy) (Query, error) {
 	noon := time.Date(someMonday.Year(), someMonday.Month(), someMonday.Day(), 12, 0, 0, 0, p.zone)
 	var err error
 	q.At, err = p.When(x.At, noon)
-	q.Call.Labels = x.Labels
+	q.Call.Labels, q.Call.Codecs = x.Labels, x.Codecs
+	q.Call.Encrypted = x.Encrypted
 	q.Call.Headers = map[string]string{}
 	for k, v := range x.Headers {
 		q.Call.Headers[strings.ToLower(k)] = v

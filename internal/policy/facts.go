@@ -31,7 +31,7 @@ func moment(t time.Time) Moment {
 }
 
 // Facts is what a condition may speak of, for messages and for docs/policy.md.
-const Facts = "call.source, call.trunk, call.from and call.to (user, host, display, e164), call.at (hour, minute, clock, date, weekday, weekend, on(calendars.NAME)), call.label(NAME), call.header(NAME), sets.NAME, trunks.NAME (up, calls)"
+const Facts = "call.source, call.trunk, call.from and call.to (user, host, display, e164), call.at (hour, minute, clock, date, weekday, weekend, on(calendars.NAME)), call.codecs, call.encrypted, call.label(NAME), call.header(NAME), sets.NAME, trunks.NAME (up, calls)"
 
 // place finds the zone and the country.
 func (c *compiler) place() {

@@ -167,9 +167,14 @@ func TestFaultsOfTheLanguageAreNamed(t *testing.T) {
 		{"a refusal that rings", Config{Routes: []Route{{To: []string{"visit & refuse:486"}}}}, "a refusal beside a target"},
 		{"a weight", Config{Routes: []Route{{To: []string{"trunk:pbx*0 | visit"}}}}, `"0" is no weight`},
 		{"together and by weight", Config{Routes: []Route{{To: []string{"trunk:pbx & visit | visit"}}}}, `no trunk is named "pbx & visit"`},
+		{"a recording that there is not", Config{Routes: []Route{{To: []string{"announce:night"}}}}, `no announcement is named "night"`},
+		{"secrecy by halves", Config{Routes: []Route{{To: []string{"visit"}, SRTP: "optional"}}}, `"optional" is no term for SRTP`},
+		{"digits by post", Config{Routes: []Route{{To: []string{"visit"}, DTMF: "post"}}}, `"post" is no way to send digits`},
+		{"a header that is ours", Config{Routes: []Route{{To: []string{"visit"}, Headers: map[string]string{"Via": "x"}}}}, `"Via" is no header that can be set`},
+		{"a header of two lines", Config{Routes: []Route{{To: []string{"visit"}, Headers: map[string]string{"X-Ward": "a\r\nVia: b"}}}}, "more than one line"},
 		{"emergency calls to nobody", Config{Emergency: Emergency{To: []string{"trunk:moon/112"}}}, `no trunk is named "moon"`},
 	} {
-		_, err := Compile(c.config, Names{Trunks: []string{"pbx"}, Read: func(f string) ([]byte, error) {
+		_, err := Compile(c.config, Names{Trunks: []string{"pbx"}, Header: func(name string) bool { return name != "Via" }, Read: func(f string) ([]byte, error) {
 			if text, ok := files[f]; ok {
 				return []byte(text), nil
 			}
@@ -317,5 +322,28 @@ func BenchmarkDecideOfAThousandLinearly(b *testing.B) {
 func BenchmarkCompileAThousand(b *testing.B) {
 	for b.Loop() {
 		crowd(b)
+	}
+}
+
+func TestTermsAreTheRoutes(t *testing.T) {
+	p, err := Compile(Config{Routes: []Route{
+		{Name: "wide", When: `"G722" in call.codecs && call.encrypted`, To: []string{"announce:wait", "trunk:pbx/1"}, SRTP: "required", DTMF: "info", Headers: map[string]string{"X-Ward": "cardiology"}},
+		{Name: "other", To: []string{"trunk:pbx/2"}},
+	}}, Names{Trunks: []string{"pbx"}, Announcements: []string{"wait"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := Ask("pbx", "1", "2")
+	q.Call.Codecs, q.Call.Encrypted = []string{"G722", "PCMA"}, true
+	d := p.Decide(q)
+	if len(d.Groups) != 2 || d.Groups[0][0].String() != "announce:wait" {
+		t.Fatalf("%+v", d.Groups)
+	}
+	if to := d.Groups[1][0]; !to.Secret || to.DTMF != "info" || to.Headers["X-Ward"] != "cardiology" {
+		t.Errorf("%+v", to)
+	}
+	q.Call.Encrypted = false
+	if d := p.Decide(q); d.Route != "other" || d.Groups[0][0].Secret {
+		t.Errorf("%+v", d)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -36,16 +37,19 @@ type Emergency struct {
 
 // Route is one rule.
 type Route struct {
-	Name    string        `yaml:"name" doc:"A name for people; it stands in logs, records and metrics." example:"phones reach patients"`
-	When    string        `yaml:"when" doc:"A CEL expression over the facts of docs/policy.md: call.source, call.to.user, call.at.hour and so on. Empty: always." example:"call.source == \"pbx\""`
-	To      []string      `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), room:NAME, room (the one whose name was dialled), refuse:CODE. Several that ring together: room:a & room:b. Several of which one is tried first, by its weight, and then the others: trunk:a*3 | trunk:b*1." example:"[visit]"`
-	Number  Rewrite       `yaml:"number" doc:"How the dialled number is written for trunks that are named without one."`
-	Caller  string        `yaml:"caller" doc:"The number that is shown as the caller's. Empty: its own."`
-	Limit   Limited       `yaml:"limit" doc:"How many calls may take the route."`
-	Codecs  []string      `yaml:"codecs" doc:"Encodings in order of preference, on both legs. PCMU or PCMA first leaves a telephone's sound untouched; opus first is best over bad networks. Empty: each side's own order." example:"[opus]"`
-	Ring    time.Duration `yaml:"ring" doc:"How long each target rings. Left out: visits.ring where a visit is a target, else 60s." default:"60s"`
-	AtOnce  bool          `yaml:"at_once" doc:"A caller that asks to be answered at once (answer-after=0, as nurse calls do) is: a telephone is asked to, and a patient's page joins by itself if the microphone was allowed. Others, and all where this is false, ring." default:"false"`
-	Longest time.Duration `yaml:"longest" doc:"After this a call is ended." default:"4h"`
+	Name    string            `yaml:"name" doc:"A name for people; it stands in logs, records and metrics." example:"phones reach patients"`
+	When    string            `yaml:"when" doc:"A CEL expression over the facts of docs/policy.md: call.source, call.to.user, call.at.hour and so on. Empty: always." example:"call.source == \"pbx\""`
+	To      []string          `yaml:"to" doc:"Targets, tried in order: visit, trunk:NAME/NUMBER, trunk:NAME (the dialled number), room:NAME, room (the one whose name was dialled), announce:NAME (a recording; the next target is tried after it), refuse:CODE. Several that ring together: room:a & room:b. Several of which one is tried first, by its weight, and then the others: trunk:a*3 | trunk:b*1." example:"[visit]"`
+	Number  Rewrite           `yaml:"number" doc:"How the dialled number is written for trunks that are named without one."`
+	Caller  string            `yaml:"caller" doc:"The number that is shown as the caller's. Empty: its own."`
+	Limit   Limited           `yaml:"limit" doc:"How many calls may take the route."`
+	Codecs  []string          `yaml:"codecs" doc:"Encodings in order of preference, on both legs. PCMU or PCMA first leaves a telephone's sound untouched; opus first is best over bad networks. Empty: each side's own order." example:"[opus]"`
+	SRTP    string            `yaml:"srtp" doc:"required: no telephone's sound passes in the clear, on either leg, whatever its trunk says; a caller without keys is refused with 488, a target without is passed over. Empty: as each trunk says."`
+	DTMF    string            `yaml:"dtmf" doc:"How digits go to the targets: rfc4733, info, inband or auto. Empty: as each trunk says."`
+	Headers map[string]string `yaml:"headers" doc:"Headers to set in the INVITE to a trunk or a room: {X-Ward: cardiology}." example:"{X-Ward: cardiology}"`
+	Ring    time.Duration     `yaml:"ring" doc:"How long each target rings. Left out: visits.ring where a visit is a target, else 60s." default:"60s"`
+	AtOnce  bool              `yaml:"at_once" doc:"A caller that asks to be answered at once (answer-after=0, as nurse calls do) is: a telephone is asked to, and a patient's page joins by itself if the microphone was allowed. Others, and all where this is false, ring." default:"false"`
+	Longest time.Duration     `yaml:"longest" doc:"After this a call is ended." default:"4h"`
 }
 
 // Limited bounds the calls of a route.
@@ -74,13 +78,15 @@ func (a Address) URI() string {
 
 // Call is what an expression sees as "call".
 type Call struct {
-	Source  string            `cel:"source"` // a trunk's name, "browser", or "room"
-	Trunk   string            `cel:"trunk"`  // the trunk's name, or ""
-	From    Address           `cel:"from"`
-	To      Address           `cel:"to"`
-	At      Moment            `cel:"at"`      // made from Query.At
-	Labels  map[string]string `cel:"labels"`  // of the invitation, if a browser calls
-	Headers map[string]string `cel:"headers"` // of the INVITE, those that the trunk may say; names in small letters
+	Source    string            `cel:"source"` // a trunk's name, "browser", or "room"
+	Trunk     string            `cel:"trunk"`  // the trunk's name, or ""
+	From      Address           `cel:"from"`
+	To        Address           `cel:"to"`
+	At        Moment            `cel:"at"`        // made from Query.At
+	Codecs    []string          `cel:"codecs"`    // that the caller offers, as SDP names them
+	Encrypted bool              `cel:"encrypted"` // the caller offers keys
+	Labels    map[string]string `cel:"labels"`    // of the invitation, if a browser calls
+	Headers   map[string]string `cel:"headers"`   // of the INVITE, those that the trunk may say; names in small letters
 }
 
 // Trunk is what an expression sees as trunks.NAME.
@@ -173,8 +179,9 @@ func (f *Fault) Error() string { return f.What }
 
 // Names are what a configuration may refer to, and how its files are read.
 type Names struct {
-	Trunks, Rooms, Codecs []string
-	Read                  func(file string) ([]byte, error) // nil: there are no files
+	Trunks, Rooms, Codecs, Announcements []string
+	Header                               func(name string) bool            // whether a route may set it; nil: any
+	Read                                 func(file string) ([]byte, error) // nil: there are no files
 }
 
 // compiler is one configuration on its way to a Policy.
@@ -243,6 +250,7 @@ func (c *compiler) route(i int, r Route) rule {
 	c.condition(i, &out)
 	out.rewrite = c.rewriter(r.Number, "routes", i, "number")
 	c.limit(i, r.Limit)
+	c.terms(i, r)
 	if len(r.To) == 0 {
 		c.fault("the route leads nowhere", "name a target: to: [visit] or to: [trunk:NAME/NUMBER]", "routes", i)
 	}
@@ -255,12 +263,29 @@ func (c *compiler) route(i int, r Route) rule {
 			out.refuse = refuse
 		case len(g.targets) > 0:
 			for n := range g.targets {
-				g.targets[n].Codecs = r.Codecs
+				g.targets[n].Terms = Terms{Codecs: r.Codecs, Secret: r.SRTP == "required", DTMF: r.DTMF, Headers: r.Headers}
 			}
 			out.groups = append(out.groups, g)
 		}
 	}
 	return out
+}
+
+func (c *compiler) terms(i int, r Route) {
+	if r.SRTP != "" && r.SRTP != "required" {
+		c.fault(fmt.Sprintf("%q is no term for SRTP", r.SRTP), "write required, or leave it out", "routes", i, "srtp")
+	}
+	if !slices.Contains([]string{"", "rfc4733", "info", "inband", "auto"}, r.DTMF) {
+		c.fault(fmt.Sprintf("%q is no way to send digits", r.DTMF), "write rfc4733, info, inband or auto", "routes", i, "dtmf")
+	}
+	for name, v := range r.Headers {
+		if c.known.Header != nil && !c.known.Header(name) {
+			c.fault(fmt.Sprintf("%q is no header that can be set", name), "name one that belongs to no dialog: User-to-User, X-...", "routes", i, "headers", name)
+		}
+		if v == "" || strings.ContainsFunc(v, unicode.IsControl) {
+			c.fault("a header without a value, or with more than one line", "write its value", "routes", i, "headers", name)
+		}
+	}
 }
 
 func (c *compiler) limit(i int, l Limited) {

@@ -9,12 +9,12 @@ import (
 
 // Target is one place a call may go.
 type Target struct {
-	Kind   string // "visit", "trunk", "room"; "": whatever the policy says of Number
+	Kind   string // "visit", "trunk", "room", "announce"; "": whatever the policy says of Number
 	Name   string // the trunk or room; of a target without a kind, who asks for it
 	Number string // the number to dial there; "" on a visit: the dial code in To
-	Codecs []string
 	From   Address
 	To     Address
+	Terms
 
 	Way      int    // which of the trunk's addresses, from 1 on; 0: not chosen
 	Replaces string // the dialog there whose place the new one takes (RFC 3891); "": none
@@ -36,6 +36,14 @@ func (t Target) Where() string {
 		return t.Kind
 	}
 	return t.Kind + ":" + t.Name
+}
+
+// Terms are on what terms a route lets a target be reached.
+type Terms struct {
+	Codecs  []string          // in order of preference, on both legs
+	Secret  bool              // no telephone's sound passes in the clear, on either leg
+	DTMF    string            // how digits go to a trunk or a room; "": as it says itself
+	Headers map[string]string // of the INVITE to a trunk or a room
 }
 
 // group is one entry of to: targets that ring together or, if they have weights, of
@@ -92,7 +100,7 @@ func (c *compiler) target(s string, path ...any) (g group, refuse int) {
 		t, status, what := parseTarget(one, c.known)
 		switch {
 		case what != "":
-			c.fault(what, "write visit, trunk:NAME/NUMBER, trunk:NAME, room:NAME, room or refuse:CODE; with & between those that ring together, | between those of which one is tried first", path...)
+			c.fault(what, "write visit, trunk:NAME/NUMBER, trunk:NAME, room:NAME, room, announce:NAME or refuse:CODE; with & between those that ring together, | between those of which one is tried first", path...)
 			return group{}, 0
 		case status > 0:
 			refuse = status
@@ -128,6 +136,11 @@ func parseTarget(s string, known Names) (t Target, refuse int, fault string) {
 			return t, 0, fmt.Sprintf("no room is named %q", rest)
 		}
 		return Target{Kind: "room", Name: rest}, 0, ""
+	case "announce":
+		if !slices.Contains(known.Announcements, rest) {
+			return t, 0, fmt.Sprintf("no announcement is named %q", rest)
+		}
+		return Target{Kind: "announce", Name: rest}, 0, ""
 	case "refuse":
 		if rest == "" {
 			return t, 403, ""

@@ -105,10 +105,14 @@ type Media struct {
 	PTime     time.Duration // a=ptime; 0: not said
 	MaxPTime  time.Duration // a=maxptime; 0: not said
 	Refused   bool          // port 0 (RFC 3264 §6)
+	Keyed     bool          // keys are offered, or given; read off the wire, never written
 
 	// Preferred names the encodings an administrator wants first, in order.
 	// Empty: the endpoint's own order. It never crosses the wire.
 	Preferred []string
+	// Secret says that an administrator wants no packet in the clear. It never crosses
+	// the wire either.
+	Secret bool
 }
 
 // Event returns the telephone-event format with the given clock.
@@ -174,6 +178,8 @@ func (d *Description) Session() Session {
 	s := Session{Media: make([]Media, len(d.Lines))}
 	for i := range d.Lines {
 		s.Media[i] = d.Lines[i].Media
+		keys := d.Lines[i].Transport.Secrecy
+		s.Media[i].Keyed = len(keys.Crypto) > 0 || keys.Fingerprint != ""
 	}
 	return s
 }

@@ -165,7 +165,7 @@ func (t Trunk) check() (faults [][3]string) {
 		}
 	}
 	for _, h := range t.Headers {
-		if slices.Contains(structural, strings.ToLower(h)) || strings.Trim(h, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" || h == "" {
+		if !Settable(h) {
 			faults = append(faults, [3]string{"headers", fmt.Sprintf("%q is no header that can be passed on", h), "name one that belongs to no dialog: User-to-User, X-..."})
 		}
 	}

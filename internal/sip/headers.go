@@ -101,6 +101,12 @@ func (t *trunk) pass(req *sipmsg.Request, said map[string][]string) {
 	}
 }
 
+// Settable reports whether a header is one that belongs to no dialog, which we may
+// pass on or set.
+func Settable(name string) bool {
+	return name != "" && !slices.Contains(structural, strings.ToLower(name)) && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
+}
+
 // seconds reads a header that is a number of seconds with parameters, and one
 // of those; false if there is none that can be read.
 func seconds(m message, parameter string, names ...string) (d time.Duration, value string, ok bool) {

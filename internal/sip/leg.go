@@ -56,6 +56,7 @@ type Leg struct {
 	peer     string
 	session  *call.Session
 	network  string // "UDP", "TCP" or "TLS": what the dialog was begun over
+	digitsBy string // how digits go out: the trunk's way, or the route's
 
 	callID, localTag    string
 	localURI, remoteURI string // as in From and To, without tags
@@ -96,7 +97,7 @@ type Leg struct {
 
 func (s *Server) newLeg(hop *hop, uas bool, ep media.Endpoint) *Leg {
 	return &Leg{s: s, t: hop.trunk, hop: hop, uas: uas, ep: ep, events: make(chan call.Event, eventQueue), done: make(chan struct{}),
-		settled: make(chan struct{}), acks: make(chan *sipmsg.Request, 4),
+		digitsBy: hop.DTMF, settled: make(chan struct{}), acks: make(chan *sipmsg.Request, 4),
 		giveUp: make(chan struct{}), log: s.o.Log.With("leg", "sip", "trunk", hop.name)}
 }
 
@@ -214,7 +215,7 @@ func (l *Leg) press(i call.Info) {
 	if length == 0 {
 		length = dtmf.DefaultDuration
 	}
-	if s := l.ep.Stream(sdp.Audio); l.t.DTMF != "info" && s.Press(i.Digit, length) {
+	if s := l.ep.Stream(sdp.Audio); l.digitsBy != "info" && s.Press(i.Digit, length) {
 		return
 	}
 	l.mu.Lock()

@@ -256,7 +256,7 @@ func (s *Server) onPrack(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 		if err != nil {
 			l.send(tx, l.response(req, 488, nil))
 			close(p.heard)
-			l.end(call.NotAcceptable, true)
+			l.end(unmet(err), true)
 			return
 		}
 		l.want, l.delayed = want, false

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"errors"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -8,6 +9,7 @@ import (
 	sipmsg "github.com/emiago/sipgo/sip"
 
 	"github.com/sipbridge/sipbridge/internal/call"
+	"github.com/sipbridge/sipbridge/internal/media"
 	"github.com/sipbridge/sipbridge/internal/sdp"
 )
 
@@ -172,4 +174,12 @@ func (l *Leg) await(req *sipmsg.Request, ack *atomic.Pointer[sipmsg.Request]) *s
 			return nil
 		}
 	}
+}
+
+// unmet is how a call ends whose answer cannot be taken.
+func unmet(err error) call.Cause {
+	if errors.Is(err, media.ErrNotSecured) {
+		return call.NotSecured
+	}
+	return call.NotAcceptable
 }

@@ -38,7 +38,11 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 		}
 	}()
 	local, _ := s.local(hop, hop.net)
-	ep, err := s.o.Endpoint(t.Trunk, local.Addr())
+	as := t.Trunk
+	if to.DTMF != "" {
+		as.DTMF = to.DTMF
+	}
+	ep, err := s.o.Endpoint(as, local.Addr())
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +56,7 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 	if !t.room {
 		l.peer += "/" + to.Number
 	}
-	l.network = hop.net
+	l.network, l.digitsBy = hop.net, as.DTMF
 	l.callID = randomHex(16)
 	l.localTag = randomHex(8)
 	l.session = facts.Session
@@ -84,6 +88,11 @@ func (s *Server) Dial(_ context.Context, to policy.Target, facts call.Facts, off
 		atOnce(req, host(local.Addr()))
 	}
 	t.pass(req, facts.Headers)
+	for name, v := range to.Headers {
+		for req.RemoveHeader(name) {
+		}
+		req.AppendHeader(header(name, v))
+	}
 	for q := range t.quirks() {
 		if q.Out != nil {
 			q.Out(req)
@@ -247,7 +256,7 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 	}
 	l.phase = confirmed
 	if err := l.settleAnswer(res); err != nil {
-		l.end(call.NotAcceptable, true)
+		l.end(unmet(err), true)
 		return ack
 	}
 	l.takeTimer(res)

@@ -122,7 +122,7 @@ func (l *Leg) conclude(ack *sipmsg.Request) {
 	if l.delayed {
 		want, err := l.ep.SetAnswer(ack.Body())
 		if err != nil {
-			l.end(call.NotAcceptable, true)
+			l.end(unmet(err), true)
 			return
 		}
 		l.want = want

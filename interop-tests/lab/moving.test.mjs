@@ -73,12 +73,15 @@ test('the patient goes from one network to another: the call comes back', async 
   await goesOn(t, all);
 });
 
-test('a path that goes silent is left for the relay', async (t) => {
-  const all = await talking(t);
-  assert.notEqual((await all.patient.way()).candidateType, 'relay');
-  lets('udp dport 18443 drop', 'accept');
-  t.after(() => lets());
-  t.diagnostic(`silent for ${await gap(all.phone, 20_000)} ms`);
-  assert.equal((await all.patient.way()).candidateType, 'relay');
-  await goesOn(t, all);
-});
+for (const [name, by, ...more] of [['the relay or the TCP port', ['relay', 'tcp']], ['the relay, where nothing else is left', ['relay'], '@ih,48,32 0x2112a442 drop']]) {
+  test(`a path that goes silent is left for ${name}`, async (t) => {
+    const all = await talking(t);
+    assert.equal((await all.patient.way()).protocol, 'udp');
+    lets('udp dport 18443 drop', ...more, 'accept');
+    t.after(() => lets());
+    t.diagnostic(`silent for ${await gap(all.phone, 20_000)} ms`);
+    const way = await all.patient.way();
+    assert.ok(by.includes(way.candidateType === 'relay' ? 'relay' : way.protocol), JSON.stringify(way));
+    await goesOn(t, all);
+  });
+}

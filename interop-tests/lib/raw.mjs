@@ -4,7 +4,7 @@ import dgram from 'node:dgram';
 import { createHash } from 'node:crypto';
 import { until } from './net.mjs';
 
-const sound = (host, port) => `v=0\r\no=raw 1 1 IN IP4 ${host}\r\ns=-\r\nc=IN IP4 ${host}\r\nt=0 0\r\nm=audio ${port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n`;
+const sound = (host, port, { profile = 'RTP/AVP', events = true, more = '' } = {}) => `v=0\r\no=raw 1 1 IN IP4 ${host}\r\ns=-\r\nc=IN IP4 ${host}\r\nt=0 0\r\nm=audio ${port} ${profile} 0${events ? ' 101\r\na=rtpmap:101 telephone-event/8000' : ''}\r\n${more}`;
 
 /** So many ms of 1 kHz in G.711 mu-law, a third of full scale. */
 const tone = (ms) => Buffer.from(Array.from({ length: 8 * ms }, (_, n) => {
@@ -111,15 +111,15 @@ export class Raw {
   }
 
   /** Answers a request with the headers it came with. */
-  answer(message, status, { tag, sdp = false, headers = [] } = {}) {
+  answer(message, status, { tag, sdp = false, headers = [], ...described } = {}) {
     const keep = (name) => message.match(new RegExp(`^${name}: .*$`, 'mi'))[0].trim();
     this.put([`SIP/2.0 ${status} Whatever`, keep('Via'), keep('From'), keep('To') + (tag ? `;tag=${tag}` : ''), keep('Call-ID'), keep('CSeq'),
-      ...(headers.some((h) => h.startsWith('Contact:')) ? [] : [`Contact: <sip:${this.name}@${this.host}:${this.port}>`]), ...headers, ...(sdp ? ['Content-Type: application/sdp'] : [])], sdp ? this.#sound() : '');
+      ...(headers.some((h) => h.startsWith('Contact:')) ? [] : [`Contact: <sip:${this.name}@${this.host}:${this.port}>`]), ...headers, ...(sdp ? ['Content-Type: application/sdp'] : [])], sdp ? this.#sound(described) : '');
   }
 
-  #sound() {
+  #sound(described) {
     const { address, port } = this.rtp.address();
-    return sound(address, port);
+    return sound(address, port, described);
   }
 
   /** Hangs up. */

@@ -125,9 +125,12 @@ A packet costs a receive and a send, which the kernel bills at two thirds of it.
 - **wake-ups**: a loop with more than 1,000 packets a second looks every 2 ms, with more than 30,000 every
   millisecond, instead of being woken for each (decision 007). That is the median latency above.
 
-Of a profile taken once with 200 untouched calls (\`/debug/pprof/profile\`, not by this run) 48 % is sendto, 9 % recvfrom, 7 % epoll, 13 % SRTP in
-and 4 % out, and the rest, our own code, a fifth. A connected socket would take an eighth off a send, for a second
-descriptor a call. Of an older one with transcoded calls, three fifths are libopus.
+Of a profile of 200 untouched calls that sees the kernel, too (`perf record -e cpu-clock`, not by this run): the kernel 57 %
+(sendto 34, of it half the way through the loopback to the other end; recvfrom 6; epoll 6), SRTP in and out 12, our own
+code about 20, most of it waiting for memory, for each packet finds its call's state cold; Go's scheduler 4 and its
+monitor thread 4; ICE's keep-alives and the pages' WebSockets 3. A connected socket would save a route's look-up, 2 %, for a
+second descriptor a call. Of 20 transcoded calls: libopus about 55 %, the monitor thread 9, because a call into C that
+takes longer than 20 µs wakes it. Both peers' ratio moves by a tenth from day to day on the same binary.
 
 "Lost" in a transcoded cell may be the player shortening its delay, which sends fewer packets than came in: nobody has looked.
 

@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { makeHospital, dropHospital, endAll, track, until, sleep } from '../lib/net.mjs';
 import { Gateway, binary, config } from '../lib/gateway.mjs';
 import { Raw } from '../lib/raw.mjs';
+import { launch, Patient } from '../lib/page.mjs';
 
 const trunks = '  desk: {address: "sip:127.0.0.1:15098", options_every: 0s}';
 const routes = `  - {name: to patients, when: 'call.to.user.matches("^7[0-9]{6}$")', to: [visit], codecs: [PCMU]}
@@ -104,5 +105,41 @@ test('a REFER with Replaces that names another call through us is mapped to the 
   desk.answer(await desk.hears(id, /^BYE /), 200);
   for (const call of await gateway.calls()) await gateway.api('DELETE', `/api/v1/calls/${call.id}`);
   desk.answer(await desk.hears('', /^BYE /), 200);
+  await over();
+});
+
+test('a REFER with Replaces that names a call with another patient joins the two pages', async (t) => {
+  const raw = await Raw.open(t, 15099);
+  const browser = await launch();
+  t.after(() => browser.close());
+  const reached = async () => {
+    const inv = await gateway.invite('sip:1000@hospital');
+    const page = await Patient.open(t, browser, inv.url);
+    await page.reach('lobby');
+    const call = dialog(inv.dial_code);
+    const talking = raw.call(call);
+    await page.page.waitForSelector('#decline:visible');
+    await page.join();
+    await talking;
+    await page.reach('connected');
+    return { page, call };
+  };
+  const patient = await reached(), daughter = await reached();
+  assert.ok((await patient.page.hear()).db < -60, 'nobody speaks yet');
+  const theirs = encodeURIComponent(`${daughter.call.id};to-tag=${daughter.call.remote};from-tag=${daughter.call.tag}`);
+  raw.request('REFER', patient.call, { headers: [`Refer-To: <sip:${daughter.call.to}@127.0.0.1?Replaces=${theirs}>`] });
+  await raw.hears(patient.call.id, /^SIP\/2\.0 202/);
+  raw.answer(await raw.hears(patient.call.id, /^NOTIFY [^]*SIP\/2\.0 100/), 200);
+  raw.answer(await raw.hears(patient.call.id, /^NOTIFY [^]*SIP\/2\.0 200/), 200);
+  raw.answer(await raw.hears(patient.call.id, /^BYE /), 200);
+  raw.answer(await raw.hears(daughter.call.id, /^BYE /), 200);
+  await until(async () => (await gateway.calls()).length === 1, 'one call');
+  for (const { page } of [patient, daughter]) {
+    await page.reach('connected');
+    const { hz, db } = await page.hear();
+    assert.ok(Math.abs(hz - 1000) < 20 && db > -30, `it hears ${hz.toFixed(0)} Hz at ${db.toFixed(1)} dB`);
+  }
+  await daughter.page.page.click('#hangup');
+  await patient.page.reach('ended');
   await over();
 });
