@@ -154,7 +154,7 @@ func (g *gateway) meet() (err error) {
 		return err
 	}
 	if g.reached() {
-		g.browsers.OverTCP(g.edge.ICE(g.browsers.Awaits))
+		g.browsers.OverTCP(g.edge.ICE(g.browsers.Admit))
 	}
 	valid := func(visit string) bool { _, err := g.book.ByHash(visit); return err == nil }
 	return g.lend(g.browsers.Addresses(), valid)

@@ -40,7 +40,7 @@ type Edge struct {
 	http   *lane
 	relay  *lane
 	ice    *lane
-	awaits atomic.Pointer[func(ufrag string) bool] // who may use ice; nil: nobody
+	admit  atomic.Pointer[func(ufrag string) bool] // who may use ice; nil: nobody
 	log    *slog.Logger
 	unsaid chan struct{}
 	wg     sync.WaitGroup
@@ -78,9 +78,9 @@ func (e *Edge) HTTP() net.Listener { return e.http }
 func (e *Edge) Relay() net.Listener { return e.relay }
 
 // ICE is the port as browsers' media sees it: each connection begins with a check
-// (RFC 8445 §7) of a session whose username fragment awaits knows.
-func (e *Edge) ICE(awaits func(ufrag string) bool) net.Listener {
-	e.awaits.Store(&awaits)
+// (RFC 8445 §7) of a session whose username fragment admit knows.
+func (e *Edge) ICE(admit func(ufrag string) bool) net.Listener {
+	e.admit.Store(&admit)
 	return e.ice
 }
 
@@ -151,7 +151,7 @@ func (e *Edge) lane(c net.Conn) (*lane, net.Conn) {
 	case saysSTUN(seen.r, 0):
 		return e.relay, seen
 	case saysSTUN(seen.r, framed):
-		if e.awaited(seen.r) {
+		if e.admits(seen.r) {
 			return e.ice, seen
 		}
 		return nil, seen
@@ -197,11 +197,11 @@ func saysSTUN(r *bufio.Reader, frame int) bool {
 	return err == nil && binary.BigEndian.Uint32(b[frame+4:]) == magic
 }
 
-// awaited reports whether a connection begins with a check of a session that is ours.
-func (e *Edge) awaited(r *bufio.Reader) bool {
-	awaits := e.awaits.Load()
+// admits reports whether a connection begins with a check of a session that is ours.
+func (e *Edge) admits(r *bufio.Reader) bool {
+	admit := e.admit.Load()
 	head, err := r.Peek(framed)
-	if awaits == nil || err != nil {
+	if admit == nil || err != nil {
 		return false
 	}
 	size := int(binary.BigEndian.Uint16(head))
@@ -221,7 +221,7 @@ func (e *Edge) awaited(r *bufio.Reader) bool {
 		return false
 	}
 	ours, _, _ := strings.Cut(user.String(), ":") // RFC 8445 §7.2.2
-	return (*awaits)(ours)
+	return (*admit)(ours)
 }
 
 // looked is a connection whose beginning was looked at.

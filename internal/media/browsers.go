@@ -74,7 +74,7 @@ var browserOrder = []string{"opus", "G722", "PCMA", "PCMU"}
 // NewBrowsers opens the port.
 func NewBrowsers(cfg BrowsersConfig) (*Browsers, error) {
 	b := &Browsers{loops: cfg.Loops, public: cfg.Public, log: cfg.Log, talkers: map[uint32]*sound{}}
-	b.tcp = &overTCP{browsers: b, awaited: map[string]struct{}{}, ports: map[netip.AddrPort]*tcpPort{}}
+	b.tcp = &overTCP{browsers: b, awaited: map[string]int{}, ports: map[netip.AddrPort]*tcpPort{}}
 	if err := b.listen(cfg); err != nil {
 		return nil, fmt.Errorf("media: browsers' UDP port %d: %w", cfg.Port, err)
 	}

@@ -108,7 +108,9 @@ func TestEachKeyIsHeardOnceAndRescaled(t *testing.T) {
 			var b [dtmf.EventSize]byte
 			e.Put(b[:])
 			seq++
-			src.receive(packet(101, seq, ts, b[:]))
+			p := packet(101, seq, ts, b[:])
+			p.Marker = e.End // as Chromium does
+			src.receive(p)
 		}
 	}
 	press('5', 1000, dtmf.Event{Duration: 160}, dtmf.Event{Duration: 320}, dtmf.Event{Duration: 480, End: true}, dtmf.Event{Duration: 480, End: true})
@@ -125,8 +127,12 @@ func TestEachKeyIsHeardOnceAndRescaled(t *testing.T) {
 		if err := e.Parse(p.payload); err != nil || p.PayloadType != 110 {
 			t.Fatalf("%+v %v", p.Header, err)
 		}
-		if len(stamps) == 0 || stamps[len(stamps)-1] != p.Timestamp {
+		first := len(stamps) == 0 || stamps[len(stamps)-1] != p.Timestamp
+		if first {
 			stamps = append(stamps, p.Timestamp)
+		}
+		if p.Marker != first { // RFC 4733 §2.3: Linphone hears a key for each mark
+			t.Errorf("a packet of a press is marked: %v; the first: %v", p.Marker, first)
 		}
 		if e.End && !begun[p.Timestamp] {
 			t.Error("a press ends that never began")

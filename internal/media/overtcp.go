@@ -13,6 +13,9 @@ import (
 // second or two of sound.
 const tcpReads, tcpWrites = 128, 256 << 10
 
+// mostTCP bounds the connections that one session may have had.
+const mostTCP = 32
+
 // overTCP is where browsers' media comes by TCP (RFC 6544). pion tells the
 // connections apart and frames what goes over them (RFC 4571); sound is taken
 // between the two.
@@ -20,8 +23,8 @@ type overTCP struct {
 	*ice.TCPMuxDefault
 	browsers *Browsers
 	flows    flowTable
-	mu       sync.Mutex // guards both below
-	awaited  map[string]struct{}
+	mu       sync.Mutex                  // guards both below
+	awaited  map[string]int              // connections that came, by username fragment
 	ports    map[netip.AddrPort]*tcpPort // by the peers' ends
 }
 
@@ -45,18 +48,25 @@ func (b *Browsers) OverTCP(ln net.Listener) {
 	})
 }
 
-// Awaits reports whether a session of ours has that username fragment.
-func (b *Browsers) Awaits(ufrag string) bool {
+// Admit reports whether a session of ours has that username fragment and may have
+// one more connection.
+func (b *Browsers) Admit(ufrag string) bool {
 	b.tcp.mu.Lock()
 	defer b.tcp.mu.Unlock()
-	_, ok := b.tcp.awaited[ufrag]
-	return ok
+	n, ok := b.tcp.awaited[ufrag]
+	if !ok || n == mostTCP {
+		return false
+	}
+	b.tcp.awaited[ufrag] = n + 1
+	return true
 }
 
 // GetConnByUfrag implements ice.TCPMux.
 func (o *overTCP) GetConnByUfrag(ufrag string, isIPv6 bool, local net.IP) (net.PacketConn, error) {
 	o.mu.Lock()
-	o.awaited[ufrag] = struct{}{}
+	if _, known := o.awaited[ufrag]; !known {
+		o.awaited[ufrag] = 0
+	}
 	o.mu.Unlock()
 	c, err := o.TCPMuxDefault.GetConnByUfrag(ufrag, isIPv6, local)
 	if err != nil {
@@ -84,6 +94,7 @@ func (o *overTCP) port(peer netip.AddrPort) *tcpPort {
 type tcpPort struct {
 	net.PacketConn
 	all *overTCP
+	buf [Headroom + maxPacket]byte // owned by the goroutine that reads
 }
 
 // ReadFrom implements net.PacketConn: sound of a call goes beside pion.
@@ -101,8 +112,7 @@ func (p *tcpPort) ReadFrom(b []byte) (int, net.Addr, error) {
 			p.all.mu.Unlock()
 			return n, from, nil
 		}
-		buf := make([]byte, Headroom+n)
-		copy(buf[Headroom:], b[:n])
+		buf := p.buf[:Headroom+copy(p.buf[Headroom:], b[:n])]
 		if s := p.all.flows.find(peer); s != nil {
 			s.receive(buf)
 			continue

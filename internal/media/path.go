@@ -309,10 +309,8 @@ func (p *Path) relay(st *stage, pkt *Packet) {
 			ts = ev.out + 1
 		}
 		ev.in, ev.out, ev.ssrc, ev.on = pkt.TS, ts, pkt.SSRC, true
-		p.hdr.Marker = true
-	} else {
-		p.hdr.Marker = pkt.Marker
 	}
+	marker := fresh // whatever the source marks: Chromium marks each of its ends, and Linphone counts marks
 	p.line.seq = pkt.Seq
 	e = e.Rescale(st.in.Clock, st.out.Clock)
 	if fresh && e.End {
@@ -323,10 +321,10 @@ func (p *Path) relay(st *stage, pkt *Packet) {
 		begin.Duration = min(begin.Duration, uint16(st.out.Clock/50))
 		begin.Put(p.buf[Headroom:])
 		p.put(st.out.PT, uint16(p.dst.seq.Add(1)), ev.out, true, p.buf[:Headroom+dtmf.EventSize])
-		p.hdr.Marker = false
+		marker = false
 	}
 	e.Put(pkt.Raw[Headroom:])
-	p.put(st.out.PT, uint16(p.dst.seq.Add(1)), ev.out, p.hdr.Marker, pkt.Raw[:Headroom+dtmf.EventSize])
+	p.put(st.out.PT, uint16(p.dst.seq.Add(1)), ev.out, marker, pkt.Raw[:Headroom+dtmf.EventSize])
 }
 
 func (p *Path) put(pt uint8, seq uint16, ts uint32, marker bool, raw []byte) {

@@ -67,6 +67,19 @@ func TestSoundGoesBesideThePeerConnectionOverTCP(t *testing.T) {
 	if len(all.tcp.awaited) != 1 || len(all.tcp.ports) == 0 {
 		t.Errorf("%d sessions, %d connections", len(all.tcp.awaited), len(all.tcp.ports))
 	}
+	for ufrag := range all.tcp.awaited {
+		for range mostTCP {
+			if !all.Admit(ufrag) {
+				t.Fatal("a session may not have its connections")
+			}
+		}
+		if all.Admit(ufrag) {
+			t.Error("a session may have any number of connections")
+		}
+	}
+	if all.Admit("stranger") {
+		t.Error("a stranger may have a connection")
+	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -89,9 +89,12 @@ func renewed(req *sipmsg.Request, next func() uint32) *sipmsg.Request {
 }
 
 // retried is a request of the dialog once more, as its refusal demands: with a
-// digest, or with a longer session. It is nil if nothing can be done.
+// digest, with a longer session, or beside the dialog that it was to replace. It is nil if nothing can be done.
 func (l *Leg) retried(req *sipmsg.Request, res *sipmsg.Response) *sipmsg.Request {
 	if again := l.t.authorized(req, res, l.nextCSeq); again != nil {
+		return again
+	}
+	if again := l.besides(req, res); again != nil {
 		return again
 	}
 	return l.prolonged(req, res)

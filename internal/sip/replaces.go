@@ -135,3 +135,27 @@ func (s *Server) attended(t *trunk, number, escaped string) (*call.Transfer, int
 	target.Replaces = to.String()
 	return &call.Transfer{Target: target}, 0
 }
+
+// besides is an INVITE once more without Replaces, where whoever is called knows no
+// such thing (RFC 3261 §8.2.2.3): it rings beside the call that it was to take the place
+// of, which whoever transfers it hangs up. It is nil where that is not the matter.
+func (l *Leg) besides(req *sipmsg.Request, res *sipmsg.Response) *sipmsg.Request {
+	if res.StatusCode != 420 || req.GetHeader("Replaces") == nil || !lists(res, "replaces", "Unsupported") {
+		return nil
+	}
+	again := renewed(req, l.nextCSeq)
+	again.RemoveHeader("Replaces")
+	var left []string
+	for _, h := range again.GetHeaders("Require") {
+		if !strings.EqualFold(strings.TrimSpace(h.Value()), "replaces") {
+			left = append(left, h.Value())
+		}
+	}
+	for again.RemoveHeader("Require") {
+		continue
+	}
+	for _, v := range left {
+		again.AppendHeader(header("Require", v))
+	}
+	return again
+}

@@ -78,6 +78,26 @@ test('a REFER with Replaces has the far end replace the dialog that it names', a
   await over();
 });
 
+test('RFC 3261 §8.1.3.5: who knows no Replaces is called beside the dialog that was to be replaced', async (t) => {
+  const raw = await Raw.open(t, 15099);
+  const desk = await Raw.open(t, 15098);
+  const d = dialog();
+  await raw.call(d);
+  raw.request('REFER', d, { headers: ['Refer-To: <sip:3000@127.0.0.1?Replaces=abc%40pbx%3Bto-tag%3D1%3Bfrom-tag%3D2>'] });
+  desk.answer(await desk.hears('', /^INVITE sip:3000@[^]*^Replaces: /m), 420, { tag: 'old', headers: ['Unsupported: replaces'] });
+  await desk.hears('', /^ACK /);
+  const invite = await desk.hears('', /^INVITE sip:3000@/);
+  assert.doesNotMatch(invite, /^Re(places|quire): /m);
+  desk.answer(invite, 200, { tag: 'desk', sdp: true });
+  raw.answer(await raw.hears(d.id, /^NOTIFY [^]*SIP\/2\.0 100/), 200);
+  raw.answer(await raw.hears(d.id, /^NOTIFY [^]*SIP\/2\.0 200/), 200);
+  raw.answer(await raw.hears(d.id, /^BYE /), 200);
+  const [call] = await gateway.calls();
+  await gateway.api('DELETE', `/api/v1/calls/${call.id}`);
+  desk.answer(await desk.hears('', /^BYE /), 200);
+  await over();
+});
+
 test('a REFER with Replaces that names another call through us is mapped to the dialog behind it', async (t) => {
   const raw = await Raw.open(t, 15099);
   const desk = await Raw.open(t, 15098);
