@@ -239,6 +239,13 @@ type drum struct {
 	paths []*Path
 }
 
+// catchUp is how long a drum that was late lets the loops go first, which were late
+// as well: what they have not read would be taken for lost. A loop may take a packet of
+// each stream in a tick.
+func catchUp(late time.Duration) time.Duration {
+	return tick * (1 + late/(20*time.Millisecond))
+}
+
 func newDrum() *drum { return &drum{over: make(chan struct{}), wake: make(chan struct{}, 1)} }
 
 func (d *drums) add(p *Path) {
@@ -259,17 +266,23 @@ func (d *drum) run() {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	var playing []*Path
+	var last time.Duration // when it last played; 0: it rested
 	for {
 		select {
 		case <-d.over:
 			return
 		case <-tick.C:
 		}
+		if late := since() - last; last > 0 && late > 3*beat {
+			time.Sleep(catchUp(late))
+		}
+		last = since()
 		d.mu.Lock()
 		playing = append(playing[:0], d.paths...)
 		d.mu.Unlock()
 		if len(playing) == 0 {
 			tick.Stop()
+			last = 0
 			select {
 			case <-d.over:
 				return
