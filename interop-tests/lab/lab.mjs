@@ -53,6 +53,8 @@ export async function makeHome() {
   ip('addr', 'add', `${nearEnd}/24`, 'dev', near);
   ip('-n', home, 'addr', 'add', '10.78.0.2/24', 'dev', 'home0');
   for (const link of ['a0', 'b0']) ip('-n', middle, 'link', 'set', link, 'up');
+  // An IPv6 address that comes up later is a change of network to Chromium.
+  execFileSync('ip', ['netns', 'exec', home, 'sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1']);
   for (const link of ['lo', 'home0']) ip('-n', home, 'link', 'set', link, 'up');
   ip('link', 'set', near, 'up');
   const line = new Servant('ip', ['netns', 'exec', middle, program('line'), '-a', 'a0', '-b', 'b0']);

@@ -4,6 +4,9 @@
 const pingEvery = 5000;
 const deadAfter = 15000;
 const answersWithin = 800;
+// A WebSocket over which nothing was said by then leads nowhere: a network that changed
+// while it was opened may have swallowed it.
+const greetedWithin = 4000;
 
 export class Signalling extends EventTarget {
   /** @param {string} url @param {string} tab */
@@ -33,15 +36,21 @@ export class Signalling extends EventTarget {
     const ws = new WebSocket(this.url);
     this.ws = ws;
     this.welcomed = false;
+    let spoke = false;
+    const silence = setTimeout(() => {
+      if (ws === this.ws && !spoke) this.renew();
+    }, greetedWithin);
     ws.onopen = () => {
       this.heard = Date.now();
       ws.send(JSON.stringify({ type: 'hello', tab: this.tab, fresh: this.fresh, ack: this.ack }));
     };
     ws.onmessage = (e) => {
       this.heard = Date.now();
+      spoke = true;
       if (ws === this.ws) this.take(JSON.parse(e.data));
     };
     ws.onclose = () => {
+      clearTimeout(silence);
       if (ws !== this.ws || this.over) return;
       this.dispatchEvent(new Event('lost'));
       this.timer = setTimeout(() => this.connect(), this.wait);
