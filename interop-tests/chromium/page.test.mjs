@@ -196,3 +196,14 @@ test('a link that has expired, and one that was revoked while its page was open,
   await open.told('not valid');
   assert.deepEqual(await gateway.calls(), []);
 });
+
+test('a WebSocket that leads nowhere is given up for another', async (t) => {
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  let opened = 0;
+  await context.routeWebSocket(/signal/, (ws) => { if (++opened > 1) ws.connectToServer(); });
+  const patient = new Patient(await context.newPage());
+  await patient.page.goto(`${(await invited()).url}?plain&lang=en`);
+  await patient.reach('lobby');
+  assert.equal(opened, 2);
+});
