@@ -111,6 +111,38 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 			}
 		}
 	}
+	checkSIP(c, doc)
+	checkMedia(c, doc)
+	page, plain := portalListener(c)
+	if a, err := netip.ParseAddrPort(page); err == nil && plain && !a.Addr().IsLoopback() {
+		doc.Fault("plain HTTP beyond this machine", "write ADDRESS:PORT and tls: {cert_file: FILE, key_file: FILE}, or http://127.0.0.1:PORT behind a TLS proxy", 0, "portal", "listen")
+	}
+	for path, v := range map[string]string{"portal": page, "admin": c.Admin.Listen} {
+		if _, err := netip.ParseAddrPort(v); err != nil {
+			doc.Fault(fmt.Sprintf("%q is no address and port", v), "write ADDRESS:PORT", 0, path, "listen")
+		}
+	}
+	checkRelay(c, doc)
+	if v := c.Visits; v.DialDigits <= len(v.DialPrefix) || v.DialDigits > 12 || strings.Trim(v.DialPrefix, "0123456789") != "" {
+		doc.Fault("dial codes of that prefix and length cannot be made", "write digits for dial_prefix and more of them, up to 12, for dial_digits", 0, "visits")
+	}
+	checkTrunks(c, doc)
+	for name, r := range c.Rooms {
+		for _, f := range sip.CheckRoom(name, r) {
+			doc.Fault(f[1], f[2], 0, "rooms", name, f[0])
+		}
+		knownInterface(c, doc, r.Interface, "rooms", name, "interface")
+	}
+	for name, a := range c.Announcements {
+		if what := a.Check(); what != "" {
+			doc.Fault(what, "name a WAV file of 8000 Hz and one channel; sox in.wav -r 8000 -c 1 out.wav makes one", 0, "announcements", name)
+		}
+	}
+	return compile(c, doc)
+}
+
+// checkSIP is check for where SIP is received, and for the certificate there.
+func checkSIP(c *Configuration, doc faulter) {
 	if len(c.SIP.Listen) == 0 {
 		doc.Fault("SIP is received nowhere", "write listen: [udp://0.0.0.0:5060]", 0, "sip", "listen")
 	}
@@ -135,6 +167,10 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 			doc.Fault("TLS is to be received, and there is no certificate", "write tls: {cert_file: FILE, key_file: FILE}", 0, "sip", "listen", i)
 		}
 	}
+}
+
+// checkMedia is check for sound.
+func checkMedia(c *Configuration, doc faulter) {
 	if _, _, err := portRange(c.Media.RTPPorts); err != nil {
 		doc.Fault(err.Error(), "write LOW-HIGH, as in 20000-29999", 0, "media", "rtp_ports")
 	}
@@ -148,19 +184,10 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 		doc.Fault(fmt.Sprintf("%d is no mark", c.Media.DSCP), "write a number from 0 to 63", 0, "media", "dscp")
 	}
 	knownInterface(c, doc, c.Media.Interface, "media", "interface")
-	page, plain := portalListener(c)
-	if a, err := netip.ParseAddrPort(page); err == nil && plain && !a.Addr().IsLoopback() {
-		doc.Fault("plain HTTP beyond this machine", "write ADDRESS:PORT and tls: {cert_file: FILE, key_file: FILE}, or http://127.0.0.1:PORT behind a TLS proxy", 0, "portal", "listen")
-	}
-	for path, v := range map[string]string{"portal": page, "admin": c.Admin.Listen} {
-		if _, err := netip.ParseAddrPort(v); err != nil {
-			doc.Fault(fmt.Sprintf("%q is no address and port", v), "write ADDRESS:PORT", 0, path, "listen")
-		}
-	}
-	checkRelay(c, doc)
-	if v := c.Visits; v.DialDigits <= len(v.DialPrefix) || v.DialDigits > 12 || strings.Trim(v.DialPrefix, "0123456789") != "" {
-		doc.Fault("dial codes of that prefix and length cannot be made", "write digits for dial_prefix and more of them, up to 12, for dial_digits", 0, "visits")
-	}
+}
+
+// checkTrunks is check for PBXs and proxies.
+func checkTrunks(c *Configuration, doc faulter) {
 	networks := map[netip.Prefix]string{}
 	for name, t := range c.Trunks {
 		if name == "browser" || name == "room" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
@@ -179,18 +206,6 @@ func check(c *Configuration, doc faulter) *policy.Policy {
 			}
 		}
 	}
-	for name, r := range c.Rooms {
-		for _, f := range sip.CheckRoom(name, r) {
-			doc.Fault(f[1], f[2], 0, "rooms", name, f[0])
-		}
-		knownInterface(c, doc, r.Interface, "rooms", name, "interface")
-	}
-	for name, a := range c.Announcements {
-		if what := a.Check(); what != "" {
-			doc.Fault(what, "name a WAV file of 8000 Hz and one channel; sox in.wav -r 8000 -c 1 out.wav makes one", 0, "announcements", name)
-		}
-	}
-	return compile(c, doc)
 }
 
 // portalListener is where the portal's port is, and whether it speaks plain HTTP

@@ -241,9 +241,9 @@ type drum struct {
 
 // catchUp is how long a drum that was late lets the loops go first, which were late
 // as well: what they have not read would be taken for lost. A loop may take a packet of
-// each stream in a tick.
+// each stream in a tick; what is older than giveUp is a break in any case.
 func catchUp(late time.Duration) time.Duration {
-	return tick * (1 + late/(20*time.Millisecond))
+	return tick * (1 + min(late, giveUp)/(20*time.Millisecond))
 }
 
 func newDrum() *drum { return &drum{over: make(chan struct{}), wake: make(chan struct{}, 1)} }
@@ -276,7 +276,8 @@ func (d *drum) run() {
 		if late := since() - last; last > 0 && late > 3*beat {
 			time.Sleep(catchUp(late))
 		}
-		last = since()
+		at := since()
+		last = at
 		d.mu.Lock()
 		playing = append(playing[:0], d.paths...)
 		d.mu.Unlock()
@@ -291,7 +292,6 @@ func (d *drum) run() {
 			}
 			continue
 		}
-		at := time.Duration(now())
 		gone := 0
 		for i, p := range playing {
 			if !p.play(at) {

@@ -33,6 +33,17 @@ after(async () => {
   dropHospital();
 });
 
+/** A patient calls a number and Linphone answers. */
+async function answered(t, phone, number) {
+  const patient = await Patient.open(t, browser, (await gateway.invite(`sip:${number}@hospital`)).url);
+  await patient.reach('lobby');
+  await patient.join();
+  await phone.says('Receiving new incoming call');
+  phone.command('answer');
+  await patient.reach('connected');
+  return patient;
+}
+
 async function patientHears(t, patient) {
   await sleep(2500);
   const { hz, db } = await patient.hear();
@@ -52,12 +63,7 @@ const over = () => until(async () => (await gateway.calls()).length === 0, 'no c
 for (const [number, codec] of [['1101', 'PCMU'], ['1102', 'PCMA']]) {
   test(`a patient calls Linphone (${codec}), which holds, resumes, and presses keys`, async (t) => {
     const phone = await new Linphone(number, codec).start(t);
-    const patient = await Patient.open(t, browser, (await gateway.invite(`sip:${number}@hospital`)).url);
-    await patient.reach('lobby');
-    await patient.join();
-    await phone.says('Receiving new incoming call');
-    phone.command('answer');
-    await patient.reach('connected');
+    const patient = await answered(t, phone, number);
     await patientHears(t, patient);
     for (const d of '19') {
       await patient.press(d);
@@ -99,12 +105,7 @@ test('Linphone registers with a digest of SHA-256 and is called', async (t) => {
   const phone = await new Linphone('nurse4', 'PCMA', { registrar: '10.77.0.1', password: 'w4rd' }).start(t);
   const room = async () => (await gateway.api('GET', '/api/v1/trunks')).find((r) => r.name === 'room:nurse4');
   await until(async () => (await room()).state === 'up', async () => `it to answer OPTIONS: ${JSON.stringify(await room())}`);
-  const patient = await Patient.open(t, browser, (await gateway.invite('sip:nurse4@hospital')).url);
-  await patient.reach('lobby');
-  await patient.join();
-  await phone.says('Receiving new incoming call');
-  phone.command('answer');
-  await patient.reach('connected');
+  const patient = await answered(t, phone, 'nurse4');
   await patientHears(t, patient);
   await patient.page.click('#hangup');
   await phone.says(/ended|terminated/i);
@@ -116,12 +117,7 @@ for (const asked of [true, false]) {
   test(`Linphone hands the patient over to another telephone ${asked ? 'that it talks to first' : 'blindly'}`, async (t) => {
     const phone = await new Linphone('1101', 'PCMU').start(t);
     const other = await new Telephone('1001', 'PCMU').start(t);
-    const patient = await Patient.open(t, browser, (await gateway.invite('sip:1101@hospital')).url);
-    await patient.reach('lobby');
-    await patient.join();
-    await phone.says('Receiving new incoming call');
-    phone.command('answer');
-    await patient.reach('connected');
+    const patient = await answered(t, phone, '1101');
     if (asked) {
       phone.command('pause');
       await phone.says('is now paused');
