@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 # libopus stands alone: hraban/opus would ask for libopusfile without this tag.
 export GOFLAGS := -tags=nolibopusfile
-# One file to install: libopus goes into the binary.
-OPUS := $(shell pkg-config --variable=libdir opus 2>/dev/null)/libopus.a
+# One file to install: libopus goes into the binary. Asked when it is needed: build-tools may only just have installed it.
+OPUS = $(shell pkg-config --variable=libdir opus 2>/dev/null)/libopus.a
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 GO_SOURCES := $(shell git ls-files -co --exclude-standard '*.go' 'web/page/*' 'internal/demo/prompts/*' 'internal/admin/*.json' 2>/dev/null)
 
@@ -17,9 +17,9 @@ AUTHORITY := pebble-v2.10.1
 run: build
 	@bin/sipbridge demo
 
-build: build-tools bin/sipbridge
+build: bin/sipbridge
 
-bin/sipbridge: go.mod $(GO_SOURCES)
+bin/sipbridge: go.mod $(GO_SOURCES) | build-tools
 	CGO_LDFLAGS="$(OPUS) -lm -Wl,--as-needed" go build -trimpath -buildvcs=false -o $@ ./cmd/sipbridge
 
 # What the build needs beyond make, Go and Node.
@@ -34,7 +34,7 @@ test-tools: build-tools bin/line bin/phone bin/$(AUTHORITY)
 	  npm ci --no-audit --no-fund --ignore-scripts; }; }
 
 # The line that loses packets and the telephone's sound at its end.
-bin/line bin/phone: go.mod $(GO_SOURCES)
+bin/line bin/phone: go.mod $(GO_SOURCES) | build-tools
 	CGO_LDFLAGS="$(OPUS) -lm -Wl,--as-needed" go build -trimpath -buildvcs=false -o $@ ./interop-tests/lab/$(@F)
 
 test: test-tools build
