@@ -50,9 +50,11 @@ check: build-tools
 	node scripts/switched-off.mjs
 	$(MAKE) fuzz
 
-# .golangci.yml names the linters, go vet among them, and why.
+# .golangci.yml names the linters, go vet among them, and why. No test loads the scripts of
+# bench, lab, sound and soak: here they are at least read.
 lint: build-tools bin/$(LINTER)
 	bin/$(LINTER) run ./...
+	@set -e; for f in $$(git ls-files '*.mjs' '*.js'); do node --check $$f; done
 
 bin/$(LINTER):
 	GOFLAGS= GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER:golangci-lint-%=%)

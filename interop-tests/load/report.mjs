@@ -125,7 +125,7 @@ A packet costs a receive and a send, which the kernel bills at two thirds of it.
 - **wake-ups**: a loop with more than 1,000 packets a second looks every 2 ms, with more than 30,000 every
   millisecond, instead of being woken for each (decision 007). That is the median latency above.
 
-Of a profile of 200 untouched calls that sees the kernel, too (`perf record -e cpu-clock`, not by this run): the kernel 57 %
+Of a profile of 200 untouched calls that sees the kernel, too (\`perf record -e cpu-clock\`, not by this run): the kernel 57 %
 (sendto 34, of it half the way through the loopback to the other end; recvfrom 6; epoll 6), SRTP in and out 12, our own
 code about 20, most of it waiting for memory, for each packet finds its call's state cold; Go's scheduler 4 and its
 monitor thread 4; ICE's keep-alives and the pages' WebSockets 3. A connected socket would save a route's look-up, 2 %, for a
