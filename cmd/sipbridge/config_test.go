@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -236,4 +237,43 @@ func TestAVisitRingsAsLongAsVisitsSay(t *testing.T) {
 			t.Errorf("%s rings %v, want %v", source, got, want)
 		}
 	}
+}
+
+// What a page says of metrics is said of those that there are.
+func TestThePagesNameMetricsThatThereAre(t *testing.T) {
+	var code strings.Builder
+	for _, file := range glob(t, "*.go") {
+		code.Write(read(t, file))
+	}
+	suffix := regexp.MustCompile(`_(count|sum|bucket)$`)
+	named := 0
+	for _, page := range append(glob(t, "../../docs/*.md"), glob(t, "../../docs/decisions/*.md")...) {
+		for _, metric := range regexp.MustCompile(`sipbridge_[a-z_]+[a-z]`).FindAllString(string(read(t, page)), -1) {
+			named++
+			if !strings.Contains(code.String(), `"`+suffix.ReplaceAllString(metric, "")+`"`) {
+				t.Errorf("%s names %s, which is none", page, metric)
+			}
+		}
+	}
+	if named < 20 {
+		t.Errorf("%d metrics are named", named)
+	}
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+	}
+	return files
+}
+
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -43,6 +43,7 @@ type gateway struct {
 	pool     *media.Pool
 	browsers *media.Browsers
 	b2bua    *call.B2BUA
+	quality  *quality
 	sip      *sip.Server
 	front    *browser.Front
 	borrower *edge.Borrower // of an engine; nil: the relay is ours
@@ -177,7 +178,10 @@ func (g *gateway) decideBy() error {
 func (g *gateway) talk() (err error) {
 	cfg, log := g.cfg, g.log
 	dialers := map[string]call.Dialer{}
-	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Limits: func(number string) []policy.Limit { return g.policies.Current().Limits(number) }, Dialers: dialers, Full: g.loops.Full, Open: g.openCall, Record: g.record, Log: log})
+	g.quality = newQuality()
+	g.b2bua = call.New(call.Config{Site: cfg.Site, Decide: g.decide, Limits: func(number string) []policy.Limit { return g.policies.Current().Limits(number) }, Dialers: dialers,
+		Full: g.loops.Full, Open: g.openCall, Record: g.record, Heard: g.quality.heard, Log: log})
+	g.opened(measure(g.b2bua))
 	if g.front, err = browser.New(browser.Options{Site: cfg.Site, Wire: g.bus.Wire, Invitations: g.book, Browsers: g.browsers,
 		Handle: g.b2bua.Handle, Relays: g.relays, Emergency: func() map[string]string { return g.policies.Current().Text() }, Log: log}); err != nil {
 		return err

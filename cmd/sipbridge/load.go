@@ -57,7 +57,7 @@ type loaded struct {
 	Latency50, Latency99   float64 // ms from the telephone's socket to the patient's, once all calls are up
 	Rising50, Rising99     float64 // the same while calls are being set up
 	LostToWeb              float64 // share of the telephones' packets that reached no patient, from a second after the answer on
-	FromPhone, ToWeb, Back uint64
+	FromPhone, ToWeb, Back float64
 }
 
 var loadCallsCommand = &cli.Command{
@@ -121,7 +121,7 @@ var loadCallsCommand = &cli.Command{
 			Latency50: load.Percentile(r.Latency, 50), Latency99: load.Percentile(r.Latency, 99),
 			Rising50: load.Percentile(r.Rising, 50), Rising99: load.Percentile(r.Rising, 99), FromPhone: r.FromPhone, ToWeb: r.ToWeb, Back: r.ToPhone}
 		if r.FromPhone > 0 {
-			out.LostToWeb = max(1-float64(r.ToWeb)/float64(r.FromPhone), 0)
+			out.LostToWeb = max(1-r.ToWeb/r.FromPhone, 0)
 		}
 		return json.NewEncoder(os.Stdout).Encode(out)
 	},

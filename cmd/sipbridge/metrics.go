@@ -86,6 +86,7 @@ func (g *gateway) register(r *prometheus.Registry) {
 	counter("sipbridge_page_messages_malformed_total", "Messages of pages that could not be read or were not understood.", g.front.Malformed.Load)
 	counter("sipbridge_webrtc_through_total", "Browser legs whose sound had to go through their PeerConnection, which costs more.", g.browsers.Through.Load)
 	counter("sipbridge_webrtc_control_dropped_total", "STUN, DTLS and RTCP packets from browsers that found no place in the queue.", g.browsers.Dropped)
+	g.quality.register(r)
 	r.MustRegister(totals{g})
 }
 

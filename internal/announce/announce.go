@@ -134,6 +134,9 @@ func (l *leg) play(ctx context.Context, s sound) {
 // Kind implements call.Leg.
 func (l *leg) Kind() string { return "announcement" }
 
+// Place implements call.Leg.
+func (l *leg) Place() string { return l.Kind() }
+
 // Peer implements call.Leg.
 func (l *leg) Peer() string { return l.name }
 

@@ -51,6 +51,9 @@ func (l *Leg) Kind() string { return "browser" }
 // Peer names the visit.
 func (l *Leg) Peer() string { return "visit " + l.r.inv.ID }
 
+// Place implements call.Leg.
+func (l *Leg) Place() string { return "browser" }
+
 // Query implements call.Leg.
 func (l *Leg) Query() policy.Query { return l.query }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sipbridge/sipbridge/internal/audit"
+	"github.com/sipbridge/sipbridge/internal/media"
 	"github.com/sipbridge/sipbridge/internal/policy"
 )
 
@@ -24,6 +25,7 @@ type Config struct {
 	Full    func() bool                        // one more call could cost others their sound; nil: never
 	Open    func(audit.Record)                 // leaves word of a call, should we die in it
 	Record  func(audit.Record)                 // the one record, when it is over
+	Heard   func(Heard)                        // what each leg's sound was like, a while at a time; nil: nobody asks
 	Log     *slog.Logger
 }
 
@@ -39,6 +41,7 @@ type B2BUA struct {
 	counts Counts // guarded by mu
 	tolls  tolls
 	routes routeLimits
+	meter  meter
 }
 
 // Counts are totals since the start.
@@ -57,7 +60,7 @@ type RouteOutcome struct{ Route, Outcome string }
 func New(cfg Config) *B2BUA {
 	return &B2BUA{cfg: cfg, calls: map[string]*Call{}, tolls: tolls{calls: map[string]int{}, begun: map[string][]time.Time{}, refused: map[Toll]uint64{}},
 		counts: Counts{Calls: map[string]uint64{}, Ended: map[int]uint64{}, Refused: map[string]uint64{}, Routes: map[RouteOutcome]uint64{}},
-		routes: routeLimits{calls: map[limited]int{}, begun: map[limited][]time.Time{}}}
+		routes: routeLimits{calls: map[limited]int{}, begun: map[limited][]time.Time{}}, meter: meter{told: cfg.Heard, was: map[Leg]media.Stats{}}}
 }
 
 // Handle takes a leg that calls, with what its peer said of the call: the

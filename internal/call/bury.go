@@ -27,6 +27,7 @@ func (c *Call) bury() {
 		br.Close()
 	}
 	for _, l := range legs {
+		c.b.meter.read(c, l, true)
 		l.Hangup(cause)
 	}
 	for _, l := range legs {
@@ -75,13 +76,6 @@ func (c *Call) record(cause Cause) audit.Record {
 	}
 	return r
 }
-
-// What the E-model is told of every codec: that of G.711 with concealment (ITU-T
-// G.113, appendix I). None is agreed on for Opus.
-const (
-	ownImpairment = 0
-	robustness    = 25.1
-)
 
 // Describe is a leg as an administrator sees it.
 func Describe(l Leg, path string) audit.Leg {

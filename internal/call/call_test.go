@@ -40,6 +40,7 @@ func newFake(name string) *fakeLeg {
 
 func (f *fakeLeg) Kind() string                     { return "sip" }
 func (f *fakeLeg) Peer() string                     { return f.name }
+func (f *fakeLeg) Place() string                    { return f.name }
 func (f *fakeLeg) Query() policy.Query              { return policy.Query{Call: policy.Call{Source: "pbx"}} }
 func (f *fakeLeg) Media() media.Streams             { return f }
 func (f *fakeLeg) Stream(sdp.Kind) *media.Stream    { return f.stream }

@@ -21,6 +21,9 @@ type Leg interface {
 	// Kind is "sip" or "browser"; Peer names the far side for an administrator.
 	Kind() string
 	Peer() string
+	// Place is what the policy's call.source calls where the peer is: a trunk's name,
+	// "room", "browser".
+	Place() string
 	// Query is what the policy is asked; the zero Query on legs we dialled.
 	Query() policy.Query
 	// Media is the leg's streams.

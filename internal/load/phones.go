@@ -25,8 +25,8 @@ type Result struct {
 	ToSound          []time.Duration // from the 200 until both have heard something, sorted
 	Latency          []time.Duration // telephone's socket to patient's once all calls are up, sorted; only where the sound crosses untouched
 	Rising           []time.Duration // the same while calls are being set up
-	FromPhone, ToWeb uint64          // packets the telephones sent from a second after the answer on, and those the patients received
-	ToPhone          uint64          // packets the telephones received of the patients' echo
+	FromPhone, ToWeb float64         // packets the telephones sent from a second after the answer on, and those the patients received
+	ToPhone          float64         // packets the telephones received of the patients' echo
 }
 
 // Percentile is the p-th of sorted times, in ms; 0 if there is none.
@@ -50,12 +50,26 @@ type line struct {
 	settled *atomic.Pointer[counts] // a second after the answer
 }
 
-// counts are a line's packets so far.
-type counts struct{ fromPhone, toWeb, toPhone uint64 }
+// counts are a line's packets so far: the mean over the time of one, for how many are
+// on their way at one moment depends on the moment.
+type counts struct{ fromPhone, toWeb, toPhone float64 }
 
-func (l line) counts() counts {
-	s := l.phone.Stats()
-	return counts{s.Sent, uint64(l.patient.Received.Load()), s.Received}
+// count takes 20 ms.
+func count(lines []line) []counts {
+	const looks = 20
+	all := make([]counts, len(lines))
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range looks {
+		<-tick.C
+		for i, l := range lines {
+			s := l.phone.Stats()
+			all[i].fromPhone += float64(s.Sent) / looks
+			all[i].toWeb += float64(l.patient.Received.Load()) / looks
+			all[i].toPhone += float64(s.Received) / looks
+		}
+	}
+	return all
 }
 
 // Pace is how calls are offered.
@@ -131,9 +145,8 @@ func Run(ctx context.Context, connect Connect, pace Pace, sound Sound, talk time
 		return r, ctx.Err()
 	}
 	down()
-	for _, l := range lines {
-		if was := l.settled.Load(); was != nil {
-			c := l.counts()
+	for i, c := range count(lines) {
+		if was := lines[i].settled.Load(); was != nil {
 			r.FromPhone += c.fromPhone - was.fromPhone
 			r.ToWeb += c.toWeb - was.toWeb
 			r.ToPhone += c.toPhone - was.toPhone
@@ -170,7 +183,7 @@ func (l line) hear(ctx context.Context) (took time.Duration, ok bool) {
 			return 0, false
 		case <-poll.C:
 		}
-		if c := l.counts(); c.toWeb > 0 && c.toPhone > 0 {
+		if l.patient.Received.Load() > 0 && l.phone.Stats().Received > 0 {
 			took, ok = time.Since(answered), true
 			break
 		}
@@ -178,8 +191,7 @@ func (l line) hear(ctx context.Context) (took time.Duration, ok bool) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(settling - time.Since(answered)):
-		c := l.counts()
-		l.settled.Store(&c)
+		l.settled.Store(&count([]line{l})[0])
 	}
 	return took, ok
 }

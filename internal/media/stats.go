@@ -49,6 +49,21 @@ func (s Stats) MOS(ie, bpl float64) float64 {
 	return math.Round((1+0.035*r+r*(r-60)*(100-r)*7e-6)*100) / 100
 }
 
+// Since is what was new after an earlier snapshot of the same stream: counts are those
+// of the time between, the rest is as it is now.
+func (s Stats) Since(was Stats) Stats {
+	s.Received -= was.Received
+	s.Sent -= was.Sent
+	s.Octets -= was.Octets
+	s.Lost -= was.Lost
+	s.Late -= was.Late
+	s.Concealed -= was.Concealed
+	s.Strangers -= was.Strangers
+	s.Unknown -= was.Unknown
+	s.Malformed -= was.Malformed
+	return s
+}
+
 // reception counts what arrives. count is called by the reading goroutine
 // alone; the rest is for others to read.
 type reception struct {

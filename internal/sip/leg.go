@@ -128,6 +128,9 @@ func (l *Leg) Kind() string { return "sip" }
 // Peer names the trunk and the party.
 func (l *Leg) Peer() string { return l.peer }
 
+// Place implements call.Leg.
+func (l *Leg) Place() string { return l.t.source() }
+
 // Query implements call.Leg.
 func (l *Leg) Query() policy.Query { return l.query }
 

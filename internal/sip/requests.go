@@ -224,11 +224,11 @@ func query(t *trunk, req *sipmsg.Request, id call.Identity) policy.Query {
 	if id.Asserted.User != "" {
 		from = id.Asserted
 	}
-	trunk, source := t.name, t.name
+	trunk := t.name
 	if t.room {
-		trunk, source = "", "room"
+		trunk = ""
 	}
-	return policy.Query{Call: policy.Call{Source: source, Trunk: trunk, From: from,
+	return policy.Query{Call: policy.Call{Source: t.source(), Trunk: trunk, From: from,
 		To: policy.Address{User: req.Recipient.User, Host: req.Recipient.Host, Display: req.To().DisplayName},
 	}}
 }

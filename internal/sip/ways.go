@@ -72,6 +72,14 @@ func (t *trunk) ways() []*hop {
 	return nil
 }
 
+// source is what the policy calls it.
+func (t *trunk) source() string {
+	if t.room {
+		return "room"
+	}
+	return t.name
+}
+
 // addresses are a trunk's own and its others; a room has none.
 func (t *Trunk) addresses() []Alternative {
 	if t.Address == "" {

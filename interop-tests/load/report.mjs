@@ -132,8 +132,6 @@ monitor thread 4; ICE's keep-alives and the pages' WebSockets 3. A connected soc
 second descriptor a call. Of 20 transcoded calls: libopus about 55 %, the monitor thread 9, because a call into C that
 takes longer than 20 µs wakes it. Both peers' ratio moves by a tenth from day to day on the same binary.
 
-"Lost" in a transcoded cell may be the player shortening its delay, which sends fewer packets than came in: nobody has looked.
-
 The generator's patients wake nobody either: on loopback a sender pays for waking the receiver, and what a
 gateway sends in bursts would look cheaper than it is. Latency is from the telephone's clock at sending to the
 kernel's at the patient's socket.

@@ -95,3 +95,22 @@ test('speech is understood over a line with 5 % loss and 80 ms of jitter', async
     assert.ok(median >= 0.75, `${way}: ${median}`);
   }
 });
+
+test('the metrics tell of the sound of every call, once, by where it came from', async () => {
+  const { gateway } = booth;
+  let sum, told;
+  await until(async () => {
+    const legs = gateway.records().flatMap((r) => r.legs);
+    sum = (kind, key) => legs.filter((l) => l.kind === kind).reduce((s, l) => s + l[key], 0);
+    told = await gateway.metric('sipbridge_rtp_received_total{peer="browser"}');
+    return (await gateway.calls()).length === 0 && told === sum('browser', 'received');
+  }, () => `${told} packets of browsers, as in the records: ${sum('browser', 'received')},`);
+  assert.equal(await gateway.metric('sipbridge_rtp_received_total{peer="ward"}'), sum('sip', 'received'));
+  assert.ok(told > 3000, `${told}`);
+  const lost = await gateway.metric('sipbridge_rtp_lost_total{peer="browser"}');
+  assert.ok(lost > 0.02 * told && lost < 0.15 * told, `${lost} of ${told} lost`); // each call's line loses 5 or 10 %
+  const hidden = await gateway.metric('sipbridge_rtp_concealed_seconds_total{peer="browser"}');
+  assert.ok(Math.abs(hidden - sum('browser', 'concealed_ms') / 1000) < 0.001, `${hidden} s`);
+  assert.ok(await gateway.metric('sipbridge_rtp_mos_count{peer="browser"}') > gateway.records().length, 'calls of more than five seconds are measured while they last');
+  assert.ok(await gateway.metric('sipbridge_rtp_round_trip_seconds_sum{peer="browser"}') > 0);
+});
