@@ -9,6 +9,13 @@ import (
 // short call's say, is never written at all.
 const linger = 100 * time.Millisecond
 
+// together is how many writes are under way at once, and pause what lies between two
+// rounds of them: what is written together wakes its writers and the store once.
+const (
+	together = 64
+	pause    = 20 * time.Millisecond
+)
+
 // behind writes documents that no call waits for, the last word on each alone. It
 // holds no more than there are documents.
 type behind struct {
@@ -64,17 +71,23 @@ func (b *behind) want(in Store, key string, doc any) {
 	}
 }
 
-// next takes the oldest intent whose time has come; wait is until the next one's is,
-// 0: there is none.
-func (b *behind) next() (p place, i *intent, wait time.Duration) {
+// wish is an intent whose time has come.
+type wish struct {
+	place
+	doc any
+}
+
+// due takes the intents whose time has come, oldest first; wait is until the next
+// one's is, 0: there is none.
+func (b *behind) due() (wishes []wish, wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.order) > 0 {
-		p = b.order[0]
-		i = b.wanted[p]
+	for len(b.order) > 0 && len(wishes) < together {
+		p := b.order[0]
+		i := b.wanted[p]
 		if i != nil {
 			if wait = linger - time.Since(i.since); wait > 0 && !b.closed {
-				return p, nil, wait
+				return wishes, wait
 			}
 		}
 		b.order = b.order[1:]
@@ -87,38 +100,45 @@ func (b *behind) next() (p place, i *intent, wait time.Duration) {
 		} else {
 			b.kept[p] = struct{}{}
 		}
-		return p, i, 0
+		wishes = append(wishes, wish{p, i.doc})
 	}
-	return p, nil, 0
+	return wishes, 0
 }
 
 func (b *behind) run() {
 	defer close(b.done)
 	for {
-		p, i, wait := b.next()
-		switch {
-		case i != nil && i.doc == nil:
-			if err := b.erase(p.in, p.key); err != nil {
-				b.fail(p.key, err)
-			}
-			continue
-		case i != nil:
-			if err := b.write(p.in, p.key, i.doc); err != nil {
-				b.fail(p.key, err)
-			}
-			continue
+		wishes, wait := b.due()
+		var wg sync.WaitGroup
+		for _, w := range wishes {
+			wg.Go(func() { b.fulfil(w) })
 		}
+		wg.Wait()
 		b.mu.Lock()
-		over := b.closed
+		over := b.closed && len(b.order) == 0
 		b.mu.Unlock()
 		switch {
 		case over:
 			return
+		case len(wishes) > 0:
+			time.Sleep(pause)
 		case wait > 0:
 			time.Sleep(wait)
 		default:
 			<-b.wake
 		}
+	}
+}
+
+func (b *behind) fulfil(w wish) {
+	var err error
+	if w.doc == nil {
+		err = b.erase(w.in, w.key)
+	} else {
+		err = b.write(w.in, w.key, w.doc)
+	}
+	if err != nil {
+		b.fail(w.key, err)
 	}
 }
 
