@@ -65,9 +65,10 @@ func (q *quality) register(r *prometheus.Registry) {
 	r.MustRegister(q.mos, q.loss, q.farLoss, q.jitter, q.trip, q.received, q.lost, q.late, q.hidden, q.strangers)
 }
 
-// measure has the B2BUA told of all its legs' sound until stop is called.
-func measure(b *call.B2BUA) (stop func()) {
-	ctx, stop := context.WithCancel(context.Background())
+// measure has the B2BUA tell of all its legs' sound until the function that it returns is
+// called.
+func measure(b *call.B2BUA) func() {
+	ctx, enough := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		tick := time.NewTicker(measureEvery)
@@ -81,5 +82,5 @@ func measure(b *call.B2BUA) (stop func()) {
 			}
 		}
 	})
-	return func() { stop(); wg.Wait() }
+	return func() { enough(); wg.Wait() }
 }
