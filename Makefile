@@ -28,7 +28,7 @@ build-tools:
 
 # What the tests need beside it: phones, a proxy, a browser.
 test-tools: build-tools bin/line bin/phone bin/$(AUTHORITY)
-	@scripts/install chromium firefox-esr sip-tester baresip-core linphone-cli kamailio kamailio-tls-modules openssl libnss3-tools tinyproxy nftables ffmpeg sox espeak-ng dnsmasq-base iproute2 curl procps util-linux
+	@scripts/install chromium firefox-esr sip-tester baresip-core linphone-cli kamailio kamailio-tls-modules openssl libnss3-tools tinyproxy coturn nftables ffmpeg sox espeak-ng dnsmasq-base iproute2 curl procps util-linux
 	@cd interop-tests && { [ node_modules/.package-lock.json -nt package-lock.json ] || { \
 	  echo "installing from npm: playwright-core and puppeteer-core (they drive the browsers), axe-core (it looks for barriers)"; \
 	  npm ci --no-audit --no-fund --ignore-scripts; }; }

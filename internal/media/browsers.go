@@ -118,15 +118,16 @@ func (b *Browsers) listen(cfg BrowsersConfig) error {
 	return nil
 }
 
-// Addresses are where browsers' media is received: as they are told, and on this
-// machine.
+// Addresses are where browsers' media is received: as they are told, one each, and on
+// this machine.
 func (b *Browsers) Addresses() map[netip.AddrPort]netip.AddrPort {
 	out := map[netip.AddrPort]netip.AddrPort{}
 	for _, p := range b.ports {
-		out[p.local] = p.local
+		told := p.local
 		if b.public.IsValid() {
-			out[netip.AddrPortFrom(b.public, p.local.Port())] = p.local
+			told = netip.AddrPortFrom(b.public, p.local.Port())
 		}
+		out[told] = p.local
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
 	"testing"
@@ -163,5 +164,25 @@ func TestADataChannelWorksBesideTheSound(t *testing.T) {
 	}
 	if w.peer.sound.Load() == nil {
 		t.Error("the sound goes through")
+	}
+}
+
+// Behind 1:1 NAT browsers are told the outer address alone, each once: a relay of ours
+// that knew one of our sockets by two addresses would not know as which it speaks.
+func TestEachOfOurAddressesIsToldOnce(t *testing.T) {
+	public := netip.MustParseAddr("203.0.113.9")
+	b, err := NewBrowsers(BrowsersConfig{Loops: loops(t), Listen: netip.MustParseAddr("127.0.0.1"), Public: public, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	all := b.Addresses()
+	for told, at := range all {
+		if told.Addr() != public || told.Port() != at.Port() || !at.Addr().IsLoopback() {
+			t.Errorf("%v is told as %v", at, told)
+		}
+	}
+	if len(all) != 1 {
+		t.Errorf("%v", all)
 	}
 }

@@ -3,6 +3,7 @@
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { connect } from 'node:net';
 import { writeFileSync } from 'node:fs';
 import { makeHospital, dropHospital, endAll, sleep, track, until } from '../lib/net.mjs';
 import { at } from '../lib/certificates.mjs';
@@ -11,16 +12,35 @@ import { Patient } from '../lib/page.mjs';
 import { Raw } from '../lib/raw.mjs';
 import { closedGateway, edgePort, launchAtHome, makeHome, dropHome, lets, nearEnd } from './lab.mjs';
 
+const coturnPort = 15349, coturnURL = `turns:${nearEnd}:${coturnPort}?transport=tcp`;
 const homes = [
   { name: 'lets all out', out: [] },
   { name: 'lets no UDP out', out: ['meta l4proto tcp accept'], by: 'either' }, // the relay, or straight to the gateway's TCP port: whichever is first
   { name: 'lets out only TCP that is no STUN', out: ['@ih,32,32 0x2112a442 drop', '@ih,48,32 0x2112a442 drop', 'meta l4proto tcp accept'], by: 'relay' },
   { name: 'lets only an HTTP proxy be reached', out: ['tcp dport 13128 accept'], by: 'either', proxy: true },
   { name: 'lets no UDP out, to a gateway without a relay', out: ['meta l4proto tcp accept'], by: 'tcp', set: (c) => c.replace(/^turn: .*$/m, '') },
+  { name: 'lets out only TCP that is no STUN, to a gateway with a coturn for a relay', out: ['@ih,32,32 0x2112a442 drop', '@ih,48,32 0x2112a442 drop', 'meta l4proto tcp accept'], by: 'relay',
+    at: coturnURL, beside: startCoturn, set: (c) => c.replace(/^turn: .*$/m, `turn: {external: [{url: "${coturnURL}", secret_file: ${at('turn.secret')}}]}`) },
   { name: 'lets all out, to a gateway that is only found (ICE lite)', out: [], set: (c) => c.replace('webrtc_port: 18443', 'webrtc_port: 18443, ice: lite') },
 ];
 
 let gateway;
+
+/** Whether anything listens on a TCP port of the near end. */
+const opens = (port) => new Promise((resolve) => {
+  const s = connect(port, nearEnd, () => { s.destroy(); resolve(true); });
+  s.on('error', () => resolve(false));
+});
+
+/** Somebody else's relay, with the gateway's certificate. */
+async function startCoturn() {
+  const secret = 'between coturn and us';
+  writeFileSync(at('turn.secret'), `${secret}\n`, { mode: 0o600 });
+  const coturn = track(spawn('turnserver', ['-n', `--listening-ip=${nearEnd}`, `--relay-ip=${nearEnd}`, '--listening-port=13479', `--tls-listening-port=${coturnPort}`, '--no-dtls', '--no-cli',
+    `--cert=${at('gateway.pem')}`, `--pkey=${at('gateway.key')}`, '--use-auth-secret', `--static-auth-secret=${secret}`, '--realm=hospital', '--min-port=25000', '--max-port=25099',
+    '--log-file=stdout', `--pidfile=${at('turn.pid')}`, `--userdb=${at('turn.db')}`], { stdio: ['ignore', 'pipe', 'pipe'] }));
+  await until(() => opens(coturnPort), () => `coturn: ${coturn.output}`);
+}
 
 before(async () => {
   makeHospital();
@@ -41,7 +61,9 @@ for (const home of homes) {
   if (home.set) {
     test('the gateway is started anew', async () => {
       await gateway.stop();
-      gateway = await new Gateway(home.set(closedGateway())).start();
+      const text = home.set(closedGateway());
+      await home.beside?.();
+      gateway = await new Gateway(text).start();
     });
   }
 
@@ -100,6 +122,7 @@ for (const home of homes) {
       t.diagnostic(`by ${way.candidateType} ${way.relayProtocol ?? way.protocol}`);
       const by = way.candidateType === 'relay' ? `relay ${way.relayProtocol}` : way.protocol;
       assert.ok({ tcp: ['tcp'], relay: ['relay tls'], either: ['relay tls', 'tcp'] }[home.by ?? 'udp']?.includes(by) ?? by === 'udp', JSON.stringify(way));
+      if (home.at) assert.equal(way.url, home.at);
       await patient.page.click('#hangup');
       const bye = await phone.hears('', /^BYE/);
       phone.answer(bye, 200);

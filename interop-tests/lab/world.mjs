@@ -12,7 +12,7 @@ import { Raw } from '../lib/raw.mjs';
 import { home, ip, program, Servant } from './lab.mjs';
 
 const named = (what) => `sb${what}${process.pid}`;
-export const portalAddress = '203.0.113.1';
+export const portalAddress = '203.0.113.1', hospitalAddress = '203.0.113.10';
 const engineSpace = named('eng'), fire = named('fire'), router = named('gate'), internet = named('inet'), lines = { fire: named('linea'), router: named('lineb') };
 const lan = `sbl${process.pid % 100000}`;
 const phones = '10.77.0.9', engineAddress = '10.77.0.1';
@@ -53,9 +53,11 @@ export const grades = {
   symmetric: { nat: 'masquerade fully-random', out: ['accept'] },
   'no UDP': { nat: 'masquerade fully-random', out: ['meta l4proto tcp accept'] },
   proxy: { nat: 'masquerade', out: [], proxy: true }, // nothing is let out; the proxy stands on it
+  'UDP to the relay alone': { nat: 'masquerade', never: '@ih,48,32 0x2112a442 drop', out: ['udp dport 3478 accept', 'tcp dport 443 accept'] },
+  'one to one': { nat: 'masquerade', out: ['accept'], lets: '10.20.0.2' }, // all that comes to its address goes to that one behind it
 };
 
-function grade(ns, { nat, out }) {
+function grade(ns, { nat, out, lets, never }) {
   const rules = out.map((r) => `iifname "in0" ${r}`).join('\n');
   execFileSync('ip', ['netns', 'exec', ns, 'nft', '-f', '-'], { stdio: ['pipe', 'pipe', 'pipe'], input: `table inet door {}
 delete table inet door
@@ -64,15 +66,21 @@ chain nat {
 type nat hook postrouting priority 100
 oifname "out0" ${nat}
 }
-chain input {
+${lets ? `chain in {
+type nat hook prerouting priority -100
+iifname "out0" dnat ip to ${lets}
+}
+` : ''}chain input {
 type filter hook input priority 0
 ct state established,related accept
 iifname "out0" drop
 }
 chain forward {
 type filter hook forward priority 0; policy drop
+${never ?? ''}
 ct state established,related accept
 ${rules}
+${lets ? `iifname "out0" ip daddr ${lets} accept` : ''}
 }
 }
 ` });
@@ -92,7 +100,7 @@ export class World {
     ip('-n', internet, 'link', 'add', 'br0', 'type', 'bridge');
     ip('-n', internet, 'link', 'set', 'br0', 'up');
     ip('-n', internet, 'addr', 'add', `${portalAddress}/24`, 'dev', 'br0');
-    w.hospitalLine = await door('fire', engineSpace, '10.20.0.1', '203.0.113.10', '10.20.0.2');
+    w.hospitalLine = await door('fire', engineSpace, '10.20.0.1', hospitalAddress, '10.20.0.2');
     w.homeLine = await door('router', home, '10.78.0.1', '203.0.113.20', '10.78.0.2');
     for (const l of [w.hospitalLine, w.homeLine]) await l.ask({ Delay: delay, All: true });
     ip('link', 'add', lan, 'type', 'veth', 'peer', 'name', 'lan0', 'netns', engineSpace);
@@ -164,6 +172,25 @@ routes:
   - {name: the lab to patients, to: [visit]}`, { inside: engineSpace, admin: `${engineAddress}:19090` });
     await this.engine.start();
     await until(() => this.engine.metric('sipbridge_portal_reached'), () => `the engine to reach its portal: ${this.engine.child.output}`, 20_000);
+  }
+
+  /** A whole gateway in the hospital, whose firewall gives it an address of its own on the internet. */
+  async startBehindNAT() {
+    grade(fire, grades['one to one']);
+    certificate('hospital', 'ca', hospitalAddress);
+    this.engine = new Gateway(`interfaces: {pbx: {address: ${engineAddress}}, wan: {address: 10.20.0.2, public: ${hospitalAddress}}}
+sip: {listen: ["udp://${engineAddress}:5060"]}
+media: {rtp_ports: 20000-20999, webrtc_port: 8443, interface: wan}
+portal: {listen: "10.20.0.2:443", public_url: "https://${hospitalAddress}"}
+tls: {cert_file: ${at('hospital.pem')}, key_file: ${at('hospital.key')}}
+turn: {udp: 3478, relay_ports: 49152-49999}
+admin: {listen: "${engineAddress}:19090"}
+trunks:
+  lab: {address: "sip:${phones}:15099", interface: pbx, options_every: 0s}
+routes:
+  - {name: patients to the lab, when: 'call.source == "browser"', to: ["trunk:lab"]}
+  - {name: the lab to patients, to: [visit]}`, { inside: engineSpace, admin: `${engineAddress}:19090` });
+    await this.engine.start();
   }
 
   /** The hospital's firewall is of that grade from now on. */
