@@ -82,13 +82,22 @@ export function moves(from, to) {
 /** The port of the page and of the relay, by TCP and TLS. */
 export const edgePort = 18080;
 
+/** The gateway's name, for whom withHosts runs. */
+export const nearName = 'gateway.test';
+
+/** Makes a command line's program know that name. */
+export function withHosts(...command) {
+  writeFileSync(at('hosts'), `127.0.0.1 localhost\n${nearEnd} ${nearName}\n`);
+  return ['unshare', '-m', 'sh', '-c', `mount --bind ${at('hosts')} /etc/hosts; exec "$@"`, 'sh', ...command];
+}
+
 /** A gateway that homes reach by HTTPS, at the near end, with a relay. */
-export function closedGateway() {
+export function closedGateway(host = nearEnd) {
   authority('ca');
-  certificate('gateway', 'ca', nearEnd);
+  certificate('gateway', 'ca', nearEnd, nearName);
   return `${config({ routes: "  - {name: patients to the lab, when: 'call.source == \"browser\"', to: [trunk:lab]}\n  - {name: the lab to patients, to: [visit]}" })
     .replace('interfaces: {', `interfaces: {wan: {address: ${nearEnd}}, `).replace('webrtc_port: 18443', 'webrtc_port: 18443, interface: wan')
-    .replace(/portal: .*/, `portal: {listen: "${nearEnd}:${edgePort}", public_url: "https://${nearEnd}:${edgePort}"}`)}
+    .replace(/portal: .*/, `portal: {listen: "${nearEnd}:${edgePort}", public_url: "https://${host}:${edgePort}"}`)}
 tls: {cert_file: ${at('gateway.pem')}, key_file: ${at('gateway.key')}}
 turn: {udp: 13478, relay_ports: 24000-24099}`;
 }

@@ -3,10 +3,10 @@
 import puppeteer from 'puppeteer-core';
 
 /** Starts Firefox; its microphone is a tone and needs no permission. */
-export const launch = () => puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true, protocol: 'webDriverBiDi',
+export const launch = (more = {}, prefs = {}) => puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true, protocol: 'webDriverBiDi', ...more,
   extraPrefsFirefox: {
     'media.navigator.streams.fake': true, 'media.navigator.permission.disabled': true, 'media.peerconnection.ice.loopback': true,
-    'media.autoplay.default': 0, 'media.cubeb.backend': 'null',
+    'media.autoplay.default': 0, 'media.cubeb.backend': 'null', ...prefs,
   } });
 
 /** A page with the patient's link. */
