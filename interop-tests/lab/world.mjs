@@ -14,7 +14,8 @@ import { home, ip, program, Servant } from './lab.mjs';
 const named = (what) => `sb${what}${process.pid}`;
 export const portalAddress = '203.0.113.1', hospitalAddress = '203.0.113.10';
 const engineSpace = named('eng'), fire = named('fire'), router = named('gate'), internet = named('inet'), lines = { fire: named('linea'), router: named('lineb') };
-const lan = `sbl${process.pid % 100000}`;
+const secondSpace = named('two');
+const lan = `sbl${process.pid % 100000}`, secondLan = `sbm${process.pid % 100000}`;
 const phones = '10.77.0.9', engineAddress = '10.77.0.1';
 
 /** Runs a program in a namespace; hosts: what it takes /etc/hosts for. */
@@ -86,28 +87,50 @@ ${lets ? `iifname "out0" ip daddr ${lets} accept` : ''}
 ` });
 }
 
+/** An engine between telephones and the internet. */
+const engine = (site, key, bus, space, { inner, outer, phones }) => new Gateway(`site: ${site}
+role: engine
+bus: {${bus}, credentials_file: ${at(key)}, ca_file: ${at('ca.pem')}}
+interfaces: {pbx: {address: ${inner}}, up: {address: ${outer}}}
+sip: {listen: ["udp://${inner}:5060"]}
+media: {rtp_ports: 20000-20999, webrtc_port: 8443, interface: up}
+portal: {public_url: "https://${portalAddress}"}
+admin: {listen: "${inner}:19090"}
+trunks:
+  lab: {address: "sip:${phones}:15099", interface: pbx, options_every: 0s}
+routes:
+  - {name: patients to the lab, when: 'call.source == "browser"', to: ["trunk:lab"]}
+  - {name: the lab to patients, to: [visit]}`, { inside: space, admin: `${inner}:19090` });
+
+/** The test's telephones get a network of their own with an engine. */
+function lanOf(space, name, phones, inner) {
+  ip('link', 'add', name, 'type', 'veth', 'peer', 'name', 'lan0', 'netns', space);
+  ip('addr', 'add', `${phones}/24`, 'dev', name);
+  ip('link', 'set', name, 'up');
+  ip('-n', space, 'addr', 'add', `${inner}/24`, 'dev', 'lan0');
+  ip('-n', space, 'link', 'set', 'lan0', 'up');
+}
+
+function space(ns) {
+  ip('netns', 'add', ns);
+  // Without: a browser notices its addresses come one by one, and gives up what it is loading.
+  execFileSync('ip', ['netns', 'exec', ns, 'sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1']);
+  ip('-n', ns, 'link', 'set', 'lo', 'up');
+}
+
 export class World {
   /** Builds it all, with lines that hold each packet for so many ms. */
   static async make(delay = 0) {
     const w = new World();
     sweep();
-    for (const ns of [internet, fire, router, engineSpace, home, lines.fire, lines.router]) {
-      ip('netns', 'add', ns);
-      // Without: a browser notices its addresses come one by one, and gives up what it is loading.
-      execFileSync('ip', ['netns', 'exec', ns, 'sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1']);
-      ip('-n', ns, 'link', 'set', 'lo', 'up');
-    }
+    for (const ns of [internet, fire, router, engineSpace, home, lines.fire, lines.router]) space(ns);
     ip('-n', internet, 'link', 'add', 'br0', 'type', 'bridge');
     ip('-n', internet, 'link', 'set', 'br0', 'up');
     ip('-n', internet, 'addr', 'add', `${portalAddress}/24`, 'dev', 'br0');
     w.hospitalLine = await door('fire', engineSpace, '10.20.0.1', hospitalAddress, '10.20.0.2');
     w.homeLine = await door('router', home, '10.78.0.1', '203.0.113.20', '10.78.0.2');
     for (const l of [w.hospitalLine, w.homeLine]) await l.ask({ Delay: delay, All: true });
-    ip('link', 'add', lan, 'type', 'veth', 'peer', 'name', 'lan0', 'netns', engineSpace);
-    ip('addr', 'add', `${phones}/24`, 'dev', lan);
-    ip('link', 'set', lan, 'up');
-    ip('-n', engineSpace, 'addr', 'add', `${engineAddress}/24`, 'dev', 'lan0');
-    ip('-n', engineSpace, 'link', 'set', 'lan0', 'up');
+    lanOf(engineSpace, lan, phones, engineAddress);
     authority('ca');
     certificate('portal', 'ca', portalAddress, 'portal.test');
     writeFileSync(at('hosts'), `127.0.0.1 localhost\n${portalAddress} portal.test\n`);
@@ -120,8 +143,8 @@ export class World {
   }
 
   drop() {
-    ip('link', 'del', lan);
-    for (const ns of [engineSpace, fire, router, internet, home, lines.fire, lines.router]) ip('netns', 'del', ns);
+    for (const name of [lan, ...(this.second ? [secondLan] : [])]) ip('link', 'del', name);
+    for (const ns of [...(this.second ? [secondSpace] : []), engineSpace, fire, router, internet, home, lines.fire, lines.router]) ip('netns', 'del', ns);
   }
 
   /** An HTTP proxy, on the hospital's firewall or the patient's router, that knows the portal's name and leads to its port alone. */
@@ -157,21 +180,22 @@ sites: {lisbon: {key: ${this.key}}, porto: {key: ${this.otherKey}}}`, { inside: 
     const g = grades[name];
     grade(fire, g);
     const bus = g.proxy ? 'url: "wss://portal.test", proxy: "http://ward:s3cret@10.20.0.1:3128"' : `url: "wss://${portalAddress}"`;
-    this.engine = new Gateway(`site: lisbon
-role: engine
-bus: {${bus}, credentials_file: ${at('engine.key')}, ca_file: ${at('ca.pem')}}
-interfaces: {pbx: {address: ${engineAddress}}, up: {address: 10.20.0.2}}
-sip: {listen: ["udp://${engineAddress}:5060"]}
-media: {rtp_ports: 20000-20999, webrtc_port: 8443, interface: up}
-portal: {public_url: "https://${portalAddress}"}
-admin: {listen: "${engineAddress}:19090"}
-trunks:
-  lab: {address: "sip:${phones}:15099", interface: pbx, options_every: 0s}
-routes:
-  - {name: patients to the lab, when: 'call.source == "browser"', to: ["trunk:lab"]}
-  - {name: the lab to patients, to: [visit]}`, { inside: engineSpace, admin: `${engineAddress}:19090` });
+    this.engine = engine('lisbon', 'engine.key', bus, engineSpace, { inner: engineAddress, outer: '10.20.0.2', phones });
     await this.engine.start();
     await until(() => this.engine.metric('sipbridge_portal_reached'), () => `the engine to reach its portal: ${this.engine.child.output}`, 20_000);
+  }
+
+  /** A second hospital, straight on the internet. */
+  async startSecond() {
+    space(secondSpace);
+    link(secondSpace, 'up0', internet, 'second0');
+    ip('-n', internet, 'link', 'set', 'second0', 'master', 'br0');
+    ip('-n', secondSpace, 'addr', 'add', '203.0.113.30/24', 'dev', 'up0');
+    lanOf(secondSpace, secondLan, '10.76.0.9', '10.76.0.1');
+    this.second = { engine: engine('porto', 'other.key', `url: "wss://${portalAddress}"`, secondSpace, { inner: '10.76.0.1', outer: '203.0.113.30', phones: '10.76.0.9' }),
+      phone: (t) => Raw.open(t, 15099, { host: '10.76.0.9', gateway: '10.76.0.1:5060' }) };
+    await this.second.engine.start();
+    await until(() => this.second.engine.metric('sipbridge_portal_reached'), () => `the second engine to reach its portal: ${this.second.engine.child.output}`, 20_000);
   }
 
   /** A whole gateway in the hospital, whose firewall gives it an address of its own on the internet. */
