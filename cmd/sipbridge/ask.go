@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -117,6 +118,19 @@ var hangupCommand = &cli.Command{
 // askWithin bounds one question to a running gateway.
 const askWithin = 10 * time.Second
 
+// operator is who asks, for the policy's history: by sudo, too, the person.
+func operator() string {
+	name := os.Getenv("SUDO_USER")
+	if u, err := user.Current(); name == "" && err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if name == "" || err != nil {
+		return ""
+	}
+	return name + "@" + host
+}
+
 // ask puts one question to a running gateway.
 func ask(c *cli.Context, method, path string, body, into any) error {
 	base, token, err := whereToAsk(c)
@@ -136,6 +150,7 @@ func ask(c *cli.Context, method, path string, body, into any) error {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("From", operator())
 	res, err := (&http.Client{Timeout: askWithin}).Do(req)
 	if err != nil {
 		return fmt.Errorf("no gateway answers at %s: is it running?", base)

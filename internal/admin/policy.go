@@ -3,6 +3,7 @@ package admin
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/sipbridge/sipbridge/internal/history"
 	"github.com/sipbridge/sipbridge/internal/policy"
@@ -17,8 +18,15 @@ type Policies interface {
 	Rollback(version int, by string) error
 }
 
-// byAPI is who changed the policy, where the API was asked to.
-const byAPI = "the API"
+// by is who changes the policy through the API: all have one token, so it is who they
+// say they are (From, RFC 9110 §10.1.2), where they say so.
+func by(r *http.Request) string {
+	who := strings.TrimSpace(r.Header.Get("From"))
+	if who == "" || len(who) > 64 || strings.ContainsFunc(who, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return "the API"
+	}
+	return who + " by the API"
+}
 
 // PolicyVersions is what is told of the policy's versions, without their texts.
 type PolicyVersions struct {
@@ -62,7 +70,7 @@ func (s *Server) version(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	if err := s.o.Policies.Reload(byAPI); err != nil {
+	if err := s.o.Policies.Reload(by(r)); err != nil {
 		problem(w, 409, err.Error())
 		return
 	}
@@ -76,7 +84,7 @@ func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
 	if !read(w, r, &q) {
 		return
 	}
-	if err := s.o.Policies.Rollback(q.Version, byAPI); err != nil {
+	if err := s.o.Policies.Rollback(q.Version, by(r)); err != nil {
 		problem(w, 409, err.Error())
 		return
 	}

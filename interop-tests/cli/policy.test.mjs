@@ -58,7 +58,7 @@ test('a policy is read again by command, by SIGHUP and when its file changes; ea
   writeFileSync(gateway.file, file);
   await until(async () => (await decides('1')).targets[0] === 'trunk:ward/1000', 'the file to be read again');
   const history = policy('history');
-  assert.match(history.out, /3 +\S+ \S+ +the API, back to 1/);
+  assert.match(history.out, /3 +\S+ \S+ +\w+@\S+ by the API, back to 1/, 'who asked, by the command\'s word');
   assert.match(history.out, /4 +\S+ \S+ +SIGHUP/);
   assert.match(history.out, /5 +\S+ \S+ +the file changed +in force/);
   assert.equal(policy('rollback', '99').code, 1);
