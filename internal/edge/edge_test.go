@@ -389,3 +389,31 @@ func TestANewCertificateIsTaken(t *testing.T) {
 	certify(t, dir, second)
 	look(second)
 }
+
+// Behind 1:1 NAT what we lend is known by the outer address and reached by the inner one:
+// no firewall need send our own packets back to us. A page that names the address that we
+// lent it opens no way to what else stands at the outer one.
+func TestARelayBehindNATReachesItself(t *testing.T) {
+	public, inner := netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("10.1.0.2")
+	media := netip.AddrPortFrom(public, 8443)
+	r := &Relay{o: RelayOptions{Ports: [2]int{24500, 24599}, Listen: inner, Public: public, Own: map[netip.AddrPort]netip.AddrPort{media: netip.AddrPortFrom(inner, 8443)}},
+		here: map[netip.Addr]bool{inner: true}, visits: map[string]*visit{}}
+	r.visit("lisbon.v1").until = time.Now().Add(time.Hour)
+	r.Seen("lisbon.v1", public)
+	for _, visit := range []*visit{nil, r.visit("lisbon.v1")} {
+		c := &lentConn{r: r, visit: visit}
+		for told, at := range map[netip.AddrPort]netip.AddrPort{media: netip.AddrPortFrom(inner, 8443), netip.AddrPortFrom(public, 24501): netip.AddrPortFrom(inner, 24501)} {
+			if got, ok := c.inward(told); !ok || got != at {
+				t.Errorf("%v is reached at %v, %v", told, got, ok)
+			}
+			if got, ok := c.outward(at); !ok || got != told {
+				t.Errorf("%v is known as %v, %v", at, got, ok)
+			}
+		}
+		for _, other := range []netip.AddrPort{netip.AddrPortFrom(public, 443), netip.AddrPortFrom(inner, 24501)} {
+			if at, ok := c.inward(other); ok {
+				t.Errorf("%v is reached, at %v", other, at)
+			}
+		}
+	}
+}

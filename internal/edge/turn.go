@@ -228,9 +228,10 @@ func (r *Relay) Revoke(name string) {
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 // Seen notes where a visit's patient may be. Of addresses that are not the whole
-// internet's it takes those of turn.peers alone.
+// internet's it takes those of turn.peers alone, and never ours: a page whose address we
+// lent is no neighbour of what else stands behind a NAT with us.
 func (r *Relay) Seen(name string, at netip.Addr) {
-	if !at.IsGlobalUnicast() || r.here[at] || (at.IsPrivate() || shared.Contains(at)) && !slices.ContainsFunc(r.peers, func(p netip.Prefix) bool { return p.Contains(at) }) {
+	if !at.IsGlobalUnicast() || r.here[at] || at == r.address() || (at.IsPrivate() || shared.Contains(at)) && !slices.ContainsFunc(r.peers, func(p netip.Prefix) bool { return p.Contains(at) }) {
 		return
 	}
 	r.mu.Lock()

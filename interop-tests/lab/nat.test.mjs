@@ -33,3 +33,22 @@ for (const [home, ways] of [['cone', /^(host|srflx|prflx)-/], ['no UDP', /^(prfl
     }
   });
 }
+
+test('a portal behind 1:1 NAT takes the place of the gateway', async () => {
+  await world.engine.stop();
+  await world.startPortalBehindNAT();
+  await world.startSecond(hospitalAddress);
+});
+
+for (const [home, ways] of [['cone', /^(host|srflx|prflx)-/], ['no UDP', /^relay\/tls-/], ['UDP to the relay alone', /^relay\/udp-/]]) {
+  test(`a portal behind 1:1 NAT, home: ${home}`, async (t) => {
+    world.atHome(home);
+    const browser = await launchAtHome();
+    t.after(() => browser.close());
+    for (const calling of [true, false]) {
+      const seen = await callFromHome(t, world.second, browser, calling);
+      t.diagnostic(`${calling ? 'a patient calls' : 'a patient is called'}: ${seen.ms} ms from Join to sound both ways, by ${seen.pair}, round trip ${seen.rtt} ms`);
+      assert.match(seen.pair, ways);
+    }
+  });
+}

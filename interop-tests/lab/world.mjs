@@ -88,13 +88,13 @@ ${lets ? `iifname "out0" ip daddr ${lets} accept` : ''}
 }
 
 /** An engine between telephones and the internet. */
-const engine = (site, key, bus, space, { inner, outer, phones }) => new Gateway(`site: ${site}
+const engine = (site, key, bus, space, { inner, outer, phones, portal = portalAddress }) => new Gateway(`site: ${site}
 role: engine
 bus: {${bus}, credentials_file: ${at(key)}, ca_file: ${at('ca.pem')}}
 interfaces: {pbx: {address: ${inner}}, up: {address: ${outer}}}
 sip: {listen: ["udp://${inner}:5060"]}
 media: {rtp_ports: 20000-20999, webrtc_port: 8443, interface: up}
-portal: {public_url: "https://${portalAddress}"}
+portal: {public_url: "https://${portal}"}
 admin: {listen: "${inner}:19090"}
 trunks:
   lab: {address: "sip:${phones}:15099", interface: pbx, options_every: 0s}
@@ -157,15 +157,24 @@ export class World {
   }
 
   /** The portal, on the internet. */
-  async startPortal() {
+  startPortal() { return this.#portal(internet, portalAddress, portalAddress, 'portal'); }
+
+  /** The portal, behind a firewall that gives it an address of its own. */
+  startPortalBehindNAT() {
+    grade(fire, grades['one to one']);
+    certificate('hospital', 'ca', hospitalAddress);
+    return this.#portal(engineSpace, '10.20.0.2', hospitalAddress, 'hospital');
+  }
+
+  async #portal(inside, address, seen, files) {
     this.portal = new Gateway(`role: portal
-interfaces: {wan: {address: ${portalAddress}}}
+interfaces: {wan: {address: ${address}${seen === address ? '' : `, public: ${seen}`}}}
 media: {interface: wan}
-portal: {listen: "${portalAddress}:443", public_url: "https://${portalAddress}"}
-tls: {cert_file: ${at('portal.pem')}, key_file: ${at('portal.key')}}
+portal: {listen: "${address}:443", public_url: "https://${seen}"}
+tls: {cert_file: ${at(`${files}.pem`)}, key_file: ${at(`${files}.key`)}}
 turn: {udp: 3478, relay_ports: 49152-49999}
 admin: {listen: "127.0.0.1:9090"}
-sites: {lisbon: {key: ${this.key}}, porto: {key: ${this.otherKey}}}`, { inside: internet });
+sites: {lisbon: {key: ${this.key}}, porto: {key: ${this.otherKey}}}`, { inside });
     await this.portal.start({}, () => /msg=ready/.test(this.portal.child.output));
   }
 
@@ -186,13 +195,13 @@ sites: {lisbon: {key: ${this.key}}, porto: {key: ${this.otherKey}}}`, { inside: 
   }
 
   /** A second hospital, straight on the internet. */
-  async startSecond() {
+  async startSecond(portal = portalAddress) {
     space(secondSpace);
     link(secondSpace, 'up0', internet, 'second0');
     ip('-n', internet, 'link', 'set', 'second0', 'master', 'br0');
     ip('-n', secondSpace, 'addr', 'add', '203.0.113.30/24', 'dev', 'up0');
     lanOf(secondSpace, secondLan, '10.76.0.9', '10.76.0.1');
-    this.second = { engine: engine('porto', 'other.key', `url: "wss://${portalAddress}"`, secondSpace, { inner: '10.76.0.1', outer: '203.0.113.30', phones: '10.76.0.9' }),
+    this.second = { engine: engine('porto', 'other.key', `url: "wss://${portal}"`, secondSpace, { inner: '10.76.0.1', outer: '203.0.113.30', phones: '10.76.0.9', portal }),
       phone: (t) => Raw.open(t, 15099, { host: '10.76.0.9', gateway: '10.76.0.1:5060' }) };
     await this.second.engine.start();
     await until(() => this.second.engine.metric('sipbridge_portal_reached'), () => `the second engine to reach its portal: ${this.second.engine.child.output}`, 20_000);
