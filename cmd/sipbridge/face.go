@@ -85,18 +85,26 @@ func (f *face) publicPort() int {
 	return 443
 }
 
-// reached reports whether patients come to our own port: no proxy that ends TLS and
-// no other port stands before it.
+// straight reports whether what patients send by TCP comes to us as they sent it: no
+// proxy ends TLS before us.
+func (f *face) straight() bool {
+	return f.edge.Secure() == strings.HasPrefix(f.cfg.Portal.PublicURL, "https:")
+}
+
+// reached reports whether patients come to our own port: no proxy and no other port
+// stands before it.
 func (f *face) reached() bool {
 	at, ok := f.edge.Addr().(*net.TCPAddr)
-	return ok && at.Port == f.publicPort() && f.edge.Secure() == strings.HasPrefix(f.cfg.Portal.PublicURL, "https:")
+	return ok && at.Port == f.publicPort() && f.straight()
 }
 
 // lend opens the relay. own is our media, if it is in this process.
 func (f *face) lend(own map[netip.AddrPort]netip.AddrPort, valid func(visit string) bool) (err error) {
 	wan := f.cfg.Interfaces[f.cfg.Media.Interface]
 	o := edge.RelayOptions{Config: f.cfg.TURN, Edge: f.edge, Listen: address(wan.Address), Public: address(wan.Public), Own: own, Host: publicHost(&f.cfg), Valid: valid}
-	o.Port = f.publicPort()
+	if f.straight() {
+		o.Port = f.publicPort()
+	}
 	if f.cfg.TURN.RelayPorts != "" {
 		if o.Ports[0], o.Ports[1], err = portRange(f.cfg.TURN.RelayPorts); err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -107,7 +108,7 @@ func echo(t *testing.T) netip.AddrPort {
 
 func relay(t *testing.T, e *Edge, own map[netip.AddrPort]netip.AddrPort, valid func(string) bool) *Relay {
 	t.Helper()
-	r, err := NewRelay(RelayOptions{Edge: e, Host: "127.0.0.1", Ports: [2]int{24500, 24599}, Listen: here, Own: own, Valid: valid})
+	r, err := NewRelay(RelayOptions{Edge: e, Host: "127.0.0.1", Port: 443, Ports: [2]int{24500, 24599}, Listen: here, Own: own, Valid: valid})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,5 +416,25 @@ func TestARelayBehindNATReachesItself(t *testing.T) {
 				t.Errorf("%v is reached, at %v", other, at)
 			}
 		}
+	}
+}
+
+// Where a proxy ends TLS before us, pages hear of the relay's UDP port alone.
+func TestARelayBehindATLSProxyIsOfferedByUDP(t *testing.T) {
+	e := open(t, false)
+	for udp, want := range map[int]string{0: "", 24600: "turn:127.0.0.1:24600?transport=udp"} {
+		r, err := NewRelay(RelayOptions{Config: TURN{UDP: udp}, Edge: e, Host: "127.0.0.1", Ports: [2]int{24500, 24599}, Listen: here})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var urls []string
+		page, _ := r.Servers("maria", time.Now().Add(time.Hour))
+		for _, s := range page {
+			urls = append(urls, s.URLs...)
+		}
+		if strings.Join(urls, " ") != want {
+			t.Errorf("port %d: %v", udp, urls)
+		}
+		r.Close()
 	}
 }

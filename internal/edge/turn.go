@@ -83,7 +83,7 @@ const (
 type RelayOptions struct {
 	Config TURN
 	Edge   *Edge
-	Port   int                               // the edge's, as browsers see it
+	Port   int                               // the edge's, as browsers see it; 0: only UDP comes through to us
 	Host   string                            // by which browsers reach us
 	Ports  [2]int                            // the range of relay_ports; both 0: no relay of our own
 	Listen netip.Addr                        // our address
@@ -259,12 +259,16 @@ func (r *Relay) servers(user string) []media.ICEServer {
 		if r.o.Config.UDP > 0 {
 			urls = append(urls, "turn:"+at(r.o.Config.UDP)+"?transport=udp")
 		}
-		if r.o.Edge.Secure() { // what lets plain TURN through lets TLS through, too
+		switch {
+		case r.o.Port == 0:
+		case r.o.Edge.Secure(): // what lets plain TURN through lets TLS through, too
 			urls = append(urls, "turns:"+at(r.o.Port)+"?transport=tcp")
-		} else {
+		default:
 			urls = append(urls, "turn:"+at(r.o.Port)+"?transport=tcp")
 		}
-		out = append(out, media.ICEServer{URLs: urls, Username: user, Credential: password(r.secret, user)})
+		if len(urls) > 0 {
+			out = append(out, media.ICEServer{URLs: urls, Username: user, Credential: password(r.secret, user)})
+		}
 	}
 	for i, x := range r.o.Config.External {
 		if r.outer[i] == nil {
