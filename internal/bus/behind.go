@@ -120,6 +120,7 @@ func (b *behind) run() {
 		switch {
 		case over:
 			return
+		case len(wishes) == together: // more may be due
 		case len(wishes) > 0:
 			time.Sleep(pause)
 		case wait > 0:

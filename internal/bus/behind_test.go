@@ -72,7 +72,7 @@ func TestAStoreThatIsSlowHoldsUpNoWish(t *testing.T) {
 		b.want(Store{}, fmt.Sprint(n), n)
 	}
 	b.close()
-	if len(written) != many || most != together {
+	if len(written) != many || most < 2 || most > together {
 		t.Errorf("%d of %d were written, %d at once", len(written), many, most)
 	}
 }

