@@ -438,3 +438,16 @@ func TestARelayBehindATLSProxyIsOfferedByUDP(t *testing.T) {
 		r.Close()
 	}
 }
+
+// A relay that may ask whether a visit goes on remembers none that it lends nothing.
+func TestNothingOfAVisitStays(t *testing.T) {
+	r := relay(t, open(t, false), nil, always)
+	for n := range 1000 {
+		r.Servers(strconv.Itoa(n), time.Now().Add(time.Hour))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.visits) > 0 {
+		t.Errorf("%d visits are remembered", len(r.visits))
+	}
+}

@@ -198,7 +198,9 @@ func (r *Relay) Servers(name string, until time.Time) (page, engine []media.ICES
 			}
 		}
 	}
-	r.visit(name).until = until
+	if r.o.Valid == nil { // else whoever knows is asked, and nothing of a visit that is over stays
+		r.visit(name).until = until
+	}
 	r.mu.Unlock()
 	user := strconv.FormatInt(until.Unix(), 10) + ":" + name
 	return r.servers(user), r.servers(user + byEngine)
