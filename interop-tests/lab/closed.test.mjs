@@ -10,7 +10,7 @@ import { at } from '../lib/certificates.mjs';
 import { Gateway } from '../lib/gateway.mjs';
 import { Patient } from '../lib/page.mjs';
 import { Raw } from '../lib/raw.mjs';
-import { closedGateway, edgePort, launchAtHome, makeHome, dropHome, lets, nearEnd } from './lab.mjs';
+import { closedGateway, edgePort, launchAtHome, makeHome, dropHome, lets, nearEnd, startProxy } from './lab.mjs';
 
 const coturnPort = 15349, coturnURL = `turns:${nearEnd}:${coturnPort}?transport=tcp`;
 const homes = [
@@ -46,9 +46,7 @@ before(async () => {
   makeHospital();
   await makeHome();
   gateway = await new Gateway(closedGateway()).start();
-  writeFileSync(at('tinyproxy.conf'), `Port 13128\nListen ${nearEnd}\nTimeout 600\nAllow 10.78.0.0/24\nConnectPort ${edgePort}\n`);
-  const proxy = track(spawn('tinyproxy', ['-d', '-c', at('tinyproxy.conf')], { stdio: ['ignore', 'pipe', 'pipe'] }));
-  await until(() => /Listening|Accepting|listen/i.test(proxy.output), () => `tinyproxy: ${proxy.output}`);
+  await startProxy();
 });
 
 after(async () => {

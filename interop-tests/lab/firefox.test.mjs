@@ -1,13 +1,11 @@
 // Patients with Firefox whose network is closed.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { makeHospital, dropHospital, endAll, sleep, track, until } from '../lib/net.mjs';
-import { at, trusting } from '../lib/certificates.mjs';
+import { makeHospital, dropHospital, endAll, sleep, until } from '../lib/net.mjs';
+import { trusting } from '../lib/certificates.mjs';
 import { Gateway } from '../lib/gateway.mjs';
 import { Raw } from '../lib/raw.mjs';
-import { closedGateway, edgePort, home as space, makeHome, dropHome, lets, nearEnd, nearName, Servant, withHosts } from './lab.mjs';
+import { closedGateway, home as space, makeHome, dropHome, lets, nearEnd, nearName, Servant, startProxy, withHosts } from './lab.mjs';
 
 const homes = [
   { name: 'lets no UDP out', out: ['meta l4proto tcp accept'] },
@@ -21,10 +19,7 @@ before(async () => {
   makeHospital();
   await makeHome();
   gateway = await new Gateway(closedGateway(nearName)).start();
-  writeFileSync(at('tinyproxy.conf'), `Port 13128\nListen ${nearEnd}\nTimeout 600\nAllow 10.78.0.0/24\nConnectPort ${edgePort}\n`);
-  const [command, ...args] = withHosts('tinyproxy', '-d', '-c', at('tinyproxy.conf'));
-  const proxy = track(spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] }));
-  await until(() => /Listening|Accepting|listen/i.test(proxy.output), () => `tinyproxy: ${proxy.output}`);
+  await startProxy();
 });
 
 after(async () => {

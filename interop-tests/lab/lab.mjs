@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { at, authority, certificate, trusting } from '../lib/certificates.mjs';
 import { config } from '../lib/gateway.mjs';
-import { track, sweep } from '../lib/net.mjs';
+import { sweep, track, until } from '../lib/net.mjs';
 import { flags, tone } from '../lib/page.mjs';
 
 export const nearEnd = '10.78.0.1';
@@ -80,7 +80,7 @@ export function moves(from, to) {
 }
 
 /** The port of the page and of the relay, by TCP and TLS. */
-export const edgePort = 18080;
+export const edgePort = 18080, proxyPort = 13128;
 
 /** The gateway's name, for whom withHosts runs. */
 export const nearName = 'gateway.test';
@@ -89,6 +89,14 @@ export const nearName = 'gateway.test';
 export function withHosts(...command) {
   writeFileSync(at('hosts'), `127.0.0.1 localhost\n${nearEnd} ${nearName}\n`);
   return ['unshare', '-m', 'sh', '-c', `mount --bind ${at('hosts')} /etc/hosts; exec "$@"`, 'sh', ...command];
+}
+
+/** An HTTP proxy at the near end that leads to the gateway alone. */
+export async function startProxy() {
+  writeFileSync(at('tinyproxy.conf'), `Port ${proxyPort}\nListen ${nearEnd}\nTimeout 600\nAllow 10.78.0.0/24\nConnectPort ${edgePort}\n`);
+  const [command, ...args] = withHosts('tinyproxy', '-d', '-c', at('tinyproxy.conf'));
+  const proxy = track(spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true }), true);
+  await until(() => /Listening|Accepting|listen/i.test(proxy.output), () => `tinyproxy: ${proxy.output}`);
 }
 
 /** A gateway that homes reach by HTTPS, at the near end, with a relay. */

@@ -87,6 +87,13 @@ ${lets ? `iifname "out0" ip daddr ${lets} accept` : ''}
 ` });
 }
 
+/** Who calls whom: the telephones at an address, and patients. */
+const calling = (phones) => `trunks:
+  lab: {address: "sip:${phones}:15099", interface: pbx, options_every: 0s}
+routes:
+  - {name: patients to the lab, when: 'call.source == "browser"', to: ["trunk:lab"]}
+  - {name: the lab to patients, to: [visit]}`;
+
 /** An engine between telephones and the internet. */
 const engine = (site, key, bus, space, { inner, outer, phones, portal = portalAddress }) => new Gateway(`site: ${site}
 role: engine
@@ -96,11 +103,7 @@ sip: {listen: ["udp://${inner}:5060"]}
 media: {rtp_ports: 20000-20999, webrtc_port: 8443, interface: up}
 portal: {public_url: "https://${portal}"}
 admin: {listen: "${inner}:19090"}
-trunks:
-  lab: {address: "sip:${phones}:15099", interface: pbx, options_every: 0s}
-routes:
-  - {name: patients to the lab, when: 'call.source == "browser"', to: ["trunk:lab"]}
-  - {name: the lab to patients, to: [visit]}`, { inside: space, admin: `${inner}:19090` });
+${calling(phones)}`, { inside: space, admin: `${inner}:19090` });
 
 /** The test's telephones get a network of their own with an engine. */
 function lanOf(space, name, phones, inner) {
@@ -218,11 +221,7 @@ portal: {listen: "10.20.0.2:443", public_url: "https://${hospitalAddress}"}
 tls: {cert_file: ${at('hospital.pem')}, key_file: ${at('hospital.key')}}
 turn: {udp: 3478, relay_ports: 49152-49999}
 admin: {listen: "${engineAddress}:19090"}
-trunks:
-  lab: {address: "sip:${phones}:15099", interface: pbx, options_every: 0s}
-routes:
-  - {name: patients to the lab, when: 'call.source == "browser"', to: ["trunk:lab"]}
-  - {name: the lab to patients, to: [visit]}`, { inside: engineSpace, admin: `${engineAddress}:19090` });
+${calling(phones)}`, { inside: engineSpace, admin: `${engineAddress}:19090` });
     await this.engine.start();
   }
 
