@@ -41,7 +41,7 @@ type Configuration struct {
 	Rooms      map[string]sip.Room  `yaml:"rooms" doc:"Video rooms and telephones that register with us. A call from one has room as call.source." example:"theatre2"`
 	policy.Config
 	Announcements  map[string]announce.Config `yaml:"announcements" doc:"Recordings that a route may play: announce:NAME." example:"closed"`
-	ReloadOnChange bool                       `yaml:"reload_on_change" doc:"The policy (emergency, time_zone, country, sets, calendars, classes, routes) is read again when this file changes, as on SIGHUP and by sipbridge policy reload. All else wants a restart." default:"false"`
+	ReloadOnChange bool                       `yaml:"reload_on_change" doc:"The policy (emergency, time_zone, country, sets, calendars, classes, routes) is read again when this file changes, as on SIGHUP and by sipbridge policy reload; and so are a portal's sites, by SIGHUP. All else wants a restart." default:"false"`
 
 	file       string // where it was read from; "": nowhere
 	policyText string // what the file says of the policy

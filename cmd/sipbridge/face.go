@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -130,12 +133,13 @@ func (f *face) serve(o portal.Options) (err error) {
 // outpost is a portal that stands apart from its engines.
 type outpost struct {
 	face
-	hub *bus.Hub
+	hub     *bus.Hub
+	serving map[string]func() // ends the relay's answers to a site
 }
 
 // startOutpost opens it. On an error all that was opened is closed again.
 func startOutpost(cfg Configuration, log *slog.Logger) (*outpost, error) {
-	o := &outpost{face: face{cfg: cfg, log: log}}
+	o := &outpost{face: face{cfg: cfg, log: log}, serving: map[string]func(){}}
 	if err := o.open(); err != nil {
 		o.close()
 		return nil, err
@@ -145,11 +149,7 @@ func startOutpost(cfg Configuration, log *slog.Logger) (*outpost, error) {
 }
 
 func (o *outpost) open() (err error) {
-	keys := map[string]string{}
-	for name, s := range o.cfg.Sites {
-		keys[name] = s.Key
-	}
-	if o.hub, err = bus.OpenHub(keys, o.log); err != nil {
+	if o.hub, err = bus.OpenHub(keysOf(o.cfg.Sites), o.log); err != nil {
 		return err
 	}
 	o.opened(o.hub.Close)
@@ -162,12 +162,8 @@ func (o *outpost) open() (err error) {
 	if err := o.lend(nil, nil); err != nil {
 		return err
 	}
-	for name := range o.cfg.Sites {
-		stop, err := o.relay.Serve(name, o.hub.Wire(name), o.log)
-		if err != nil {
-			return err
-		}
-		o.opened(stop)
+	if err := o.lendTo(o.hub.Sites()); err != nil {
+		return err
 	}
 	if err := o.serve(portal.Options{Wire: o.hub.Wire,
 		Seen: func(site, visit string, at netip.Addr) { o.relay.Seen(edge.Name(site, visit), at) },
@@ -189,7 +185,62 @@ func (o *outpost) open() (err error) {
 		return err
 	}
 	o.opened(func() { o.admin.Close() })
+	o.follow(o.reload)
 	return nil
+}
+
+// keysOf are the keys of sites' engines.
+func keysOf(sites map[string]Site) map[string]string {
+	keys := map[string]string{}
+	for name, s := range sites {
+		keys[name] = s.Key
+	}
+	return keys
+}
+
+// lendTo has the relay answer these sites and no other.
+func (o *outpost) lendTo(sites []string) error {
+	for name, stop := range o.serving {
+		if !slices.Contains(sites, name) {
+			stop()
+			delete(o.serving, name)
+		}
+	}
+	for _, name := range sites {
+		if o.serving[name] != nil {
+			continue
+		}
+		stop, err := o.relay.Serve(name, o.hub.Wire(name), o.log)
+		if err != nil {
+			return err
+		}
+		o.serving[name] = stop
+	}
+	return nil
+}
+
+// reload takes the sites that the file names now.
+func (o *outpost) reload(by string) {
+	cfg, err := again(o.cfg.file)
+	if err == nil && cfg.Role != rolePortal {
+		err = errors.New("this is no portal's file any more")
+	}
+	if err == nil {
+		err = o.hub.Admit(keysOf(cfg.Sites))
+	}
+	if err != nil {
+		o.log.Error("the sites stay as they were", "by", by, "error", err)
+		return
+	}
+	if err := o.lendTo(o.hub.Sites()); err != nil {
+		o.log.Error("a site is lent no addresses", "by", by, "error", err)
+	}
+	o.log.Info("the sites were taken", "by", by, "sites", o.hub.Sites())
+	before := o.cfg
+	before.Sites, cfg.Sites = nil, nil
+	if !reflect.DeepEqual(before, cfg) {
+		o.log.Warn("what changed beside the sites wants a restart", "file", o.cfg.file)
+	}
 }
 
 // stop closes everything: calls are the engines'.

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -165,12 +164,7 @@ func (g *gateway) meet() (err error) {
 func (g *gateway) decideBy() error {
 	g.policies.cfg, g.policies.log, g.policies.book.Store = g.cfg, g.log, g.bus.Policies()
 	g.policies.note("the start")
-	if g.cfg.file != "" {
-		following, enough := context.WithCancel(context.Background())
-		var follower sync.WaitGroup
-		follower.Go(func() { g.policies.follow(following) })
-		g.opened(func() { enough(); follower.Wait() })
-	}
+	g.follow(func(by string) { _ = g.policies.Reload(by) }) // what fails is logged there
 	return nil
 }
 

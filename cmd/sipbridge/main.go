@@ -72,8 +72,8 @@ var serveCommand = &cli.Command{
 			return printFaults(faults)
 		}
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+		signal.Ignore(syscall.SIGHUP) // until there is something to read again
 		if cfg.Role == rolePortal {
-			signal.Ignore(syscall.SIGHUP) // it has no policy to read again, and certificates are by themselves
 			o, err := startOutpost(cfg, log)
 			if err != nil {
 				return err

@@ -51,7 +51,7 @@ var presentDesc = prometheus.NewDesc("sipbridge_engine_present", "1 while a site
 func (e engines) Describe(c chan<- *prometheus.Desc) { c <- presentDesc }
 
 func (e engines) Collect(c chan<- prometheus.Metric) {
-	for site := range e.o.cfg.Sites {
+	for _, site := range e.o.hub.Sites() {
 		c <- prometheus.MustNewConstMetric(presentDesc, prometheus.GaugeValue, one(e.o.hub.Present(site)), site)
 	}
 }

@@ -1,18 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/sipbridge/sipbridge/internal/config"
@@ -86,12 +83,9 @@ func (p *policies) Reload(by string) (err error) {
 	if p.cfg.file == "" {
 		return errNoFile
 	}
-	cfg, _, faults, err := loadFile(p.cfg.file)
+	cfg, err := again(p.cfg.file)
 	if err != nil {
 		return err
-	}
-	if len(faults) > 0 {
-		return refused(faults)
 	}
 	if err := p.take(cfg.policyText, by); err != nil {
 		return err
@@ -134,15 +128,6 @@ func (p *policies) take(text, by string) error {
 		p.log.Warn("policy", "warning", w)
 	}
 	return nil
-}
-
-// refused is what is said of a file with faults.
-func refused(faults []config.Fault) error {
-	var all []string
-	for _, f := range faults {
-		all = append(all, f.String())
-	}
-	return fmt.Errorf("%d fault(s): %s", len(faults), strings.Join(all, " | "))
 }
 
 // apartFromPolicy is a configuration without what a reload takes.
@@ -199,46 +184,4 @@ func policyKeys() []string {
 		out = append(out, f.Key)
 	}
 	return out
-}
-
-// looksEvery is how often a file is looked at for a change.
-const looksEvery = 2 * time.Second
-
-// follow reloads at every SIGHUP and, if the file says so, whenever the file changes,
-// until ctx ends.
-func (p *policies) follow(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	var look <-chan time.Time
-	if p.cfg.ReloadOnChange {
-		t := time.NewTicker(looksEvery)
-		defer t.Stop()
-		look = t.C
-	}
-	seen := stamp(p.cfg.file)
-	for {
-		by := "SIGHUP"
-		select {
-		case <-ctx.Done():
-			return
-		case <-hup:
-		case <-look:
-			if now := stamp(p.cfg.file); now == seen {
-				continue
-			}
-			by = "the file changed"
-		}
-		seen = stamp(p.cfg.file)
-		_ = p.Reload(by) // it is logged there
-	}
-}
-
-// stamp tells one state of a file from another.
-func stamp(file string) string {
-	st, err := os.Stat(file)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprint(st.ModTime().UnixNano(), st.Size())
 }

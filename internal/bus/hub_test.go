@@ -253,3 +253,42 @@ func TestAStrangersKeyIsRefused(t *testing.T) {
 		t.Error("an engine with another key came in")
 	}
 }
+
+func TestSitesComeAndGo(t *testing.T) {
+	lisbonSeed, lisbon := keys(t)
+	portoSeed, porto := keys(t)
+	o := stands(t, map[string]string{"lisbon": lisbon})
+	stays, new := o.engine(lisbonSeed), o.engine(portoSeed)
+	heard := hears(t, stays.Wire, Up("lisbon", "*"))
+	crosses(t, o.hub.Wire("lisbon"), Up("lisbon", "v"), heard)
+	wire := o.hub.Wire("lisbon")
+	if new.Present() {
+		t.Error("a site that is not known came in")
+	}
+	admit := func(keys map[string]string) {
+		t.Helper()
+		if err := o.hub.Admit(keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	admit(map[string]string{"lisbon": lisbon, "porto": porto})
+	until(t, "the new site", func() bool { return new.Present() && o.hub.Present("porto") })
+	crosses(t, o.hub.Wire("porto"), Up("porto", "v"), hears(t, new.Wire, Up("porto", "*")))
+
+	// A site that stays notices nothing of another that goes.
+	admit(map[string]string{"lisbon": lisbon})
+	if o.hub.Wire("porto") != nil || o.hub.Present("porto") || o.hub.Wire("lisbon") != wire || !stays.Present() {
+		t.Error("after a site was taken away")
+	}
+	until(t, "the engine of that site to be cut off", func() bool { return !new.Present() })
+	crosses(t, wire, Up("lisbon", "v"), heard)
+
+	// One with another key has to show it.
+	otherSeed, other := keys(t)
+	admit(map[string]string{"lisbon": other})
+	until(t, "the old key to open nothing", func() bool { return !stays.Present() && !o.hub.Present("lisbon") })
+	changed := o.engine(otherSeed)
+	until(t, "the new key to open", changed.Present)
+	crosses(t, wire, Up("lisbon", "v"), hears(t, changed.Wire, Up("lisbon", "*")))
+}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
@@ -16,6 +17,10 @@ import (
 
 // acmeALPN is the protocol by which an authority asks (RFC 8737 §3).
 const acmeALPN = "acme-tls/1"
+
+// renewEvery is how often it is looked whether a certificate has little time left, and
+// at most how often an authority is asked when it wants its own renewed (RFC 9773).
+const renewEvery = time.Minute
 
 // managed is a certificate that an authority gives by ACME (RFC 8555).
 type managed struct {
@@ -58,7 +63,7 @@ func (t TLS) manage(host, listen, dir string, log *slog.Logger) (Certificates, e
 		return nil, fmt.Errorf("acme: %w", err)
 	}
 	m := &managed{host: host}
-	m.cache = certmagic.NewCache(certmagic.CacheOptions{Logger: zap.NewNop(), GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return m.magic, nil }})
+	m.cache = certmagic.NewCache(certmagic.CacheOptions{Logger: zap.NewNop(), RenewCheckInterval: renewEvery, GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return m.magic, nil }})
 	m.magic = certmagic.New(m.cache, certmagic.Config{Storage: &certmagic.FileStorage{Path: dir}, Logger: zap.NewNop(),
 		OnEvent: func(_ context.Context, event string, data map[string]any) error {
 			switch event {

@@ -33,9 +33,10 @@ const answerWithin = 2 * time.Second
 // Name is a visit as the relay knows it: those of many sites meet there.
 func Name(site, visit string) string { return site + "." + visit }
 
-// Serve answers what a site's engine asks.
+// Serve answers what a site's engine asks. After stop the site's visits are lent no
+// more addresses.
 func (r *Relay) Serve(site string, w *bus.Wire, log *slog.Logger) (stop func(), err error) {
-	return w.Listen(bus.Ask(site), func(m bus.Message) {
+	deaf, err := w.Listen(bus.Ask(site), func(m bus.Message) {
 		var q question
 		if err := json.Unmarshal(m.Data, &q); err != nil || q.Visit == "" || len(q.Visit) > 64 {
 			log.Warn("the engine's question was not understood", "site", site)
@@ -55,6 +56,10 @@ func (r *Relay) Serve(site string, w *bus.Wire, log *slog.Logger) (stop func(), 
 			log.Warn("the engine was not answered", "site", site, "error", err)
 		}
 	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { deaf(); r.revokeAll(Name(site, "")) }, nil
 }
 
 // Borrower is an engine's end of that.

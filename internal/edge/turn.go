@@ -225,6 +225,17 @@ func (r *Relay) Revoke(name string) {
 	}
 }
 
+// revokeAll does so for every visit whose name begins so.
+func (r *Relay) revokeAll(prefix string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, v := range r.visits {
+		if strings.HasPrefix(name, prefix) {
+			v.until = time.Time{}
+		}
+	}
+}
+
 // shared is the space between a carrier and its customers (RFC 6598): nobody's public
 // address.
 var shared = netip.MustParsePrefix("100.64.0.0/10")

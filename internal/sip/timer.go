@@ -123,7 +123,6 @@ func (l *Leg) grantTimer(req *sipmsg.Request, res *sipmsg.Response) {
 // (RFC 4028 §7.2). It needs mu.
 func (l *Leg) takeTimer(res *sipmsg.Response) {
 	l.heed(res)
-	l.heed(res)
 	expires, refresher, ok := expiry(res)
 	if !ok {
 		l.setTimer(0, false)

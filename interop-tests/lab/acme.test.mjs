@@ -11,7 +11,7 @@ import { server, serves } from '../lib/dns.mjs';
 import { Gateway, config } from '../lib/gateway.mjs';
 import { makeHospital, dropHospital, endAll, track, until } from '../lib/net.mjs';
 
-let gateway, root;
+let gateway, pebble, root;
 
 /** What an authority says at a place of its own. */
 const ask = (url) => new Promise((resolve, reject) => {
@@ -27,14 +27,22 @@ before(async () => {
   authority('ca');
   certificate('pebble', 'ca', '127.0.0.1');
   await serves('address=/visit.test/127.0.0.1');
+  await starts();
+});
+
+/** An authority whose certificates are good for so many seconds, and a gateway that asks it. */
+async function starts(seconds) {
+  await gateway?.stop();
+  pebble?.kill();
+  await pebble?.over;
   writeFileSync(at('pebble.json'), JSON.stringify({ pebble: { listenAddress: '127.0.0.1:14000', managementListenAddress: '127.0.0.1:15000', certificate: at('pebble.pem'), privateKey: at('pebble.key'),
-    httpPort: 15002, tlsPort: 18080, ocspResponderURL: '', externalAccountBindingRequired: false } }));
+    httpPort: 15002, tlsPort: 18080, ocspResponderURL: '', externalAccountBindingRequired: false, ...(seconds && { profiles: { default: { description: 'short', validityPeriod: seconds } } }) } }));
   const bin = new URL('../../bin/', import.meta.url).pathname;
-  const pebble = track(spawn(`${bin}${readdirSync(bin).find((f) => f.startsWith('pebble'))}`, ['-config', at('pebble.json'), '-dnsserver', server], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PEBBLE_VA_NOSLEEP: '1' } }));
+  pebble = track(spawn(`${bin}${readdirSync(bin).find((f) => f.startsWith('pebble'))}`, ['-config', at('pebble.json'), '-dnsserver', server], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PEBBLE_VA_NOSLEEP: '1' } }));
   await until(() => ask('https://127.0.0.1:15000/roots/0').then((pem) => (root = pem)).catch(() => false), () => `pebble: ${pebble.output}`);
   gateway = await new Gateway(`${config({ routes: '  - {name: all, to: [visit]}' }).replace('"http://127.0.0.1:18080"', '"https://visit.test:18080"')}
 tls: {acme: true, acme_directory: "https://127.0.0.1:14000/dir", acme_ca_file: ${at('ca.pem')}}`).start();
-});
+}
 
 after(async () => {
   await endAll();
@@ -59,4 +67,16 @@ test('RFC 8555, RFC 8737: the gateway gets its certificate on its own port, show
 
 test('a name that is not ours gets no certificate', async () => {
   assert.equal(await shown('other.test'), null);
+});
+
+test('it is renewed in time: nobody is shown one that has expired', async () => {
+  await starts(100);
+  const first = await until(() => shown('visit.test'), () => gateway.child.output, 30_000);
+  const next = await until(async () => {
+    const now = await shown('visit.test');
+    assert.ok(now && Date.parse(now.valid_to) >= Date.now(), `shown: ${now?.valid_to ?? 'none'}, at ${new Date().toUTCString()}`);
+    return now.serialNumber !== first.serialNumber && now;
+  }, () => gateway.child.output, 100_000);
+  assert.ok(Date.parse(next.valid_to) > Date.parse(first.valid_to));
+  assert.match(gateway.child.output, /the authority has given a certificate.*renewal=true/);
 });
