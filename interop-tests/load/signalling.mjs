@@ -87,7 +87,7 @@ const engines = {
     const child = inHospital('kamailio', ['-f', new URL('../kamailio/kamailio.cfg', import.meta.url).pathname, '-DD', '-E', '-Y', '/tmp', '-M', '16', '-m', '256']);
     await until(() => child.output.includes('Listening on'), () => child.output);
     await sleep(1000);
-    const pids = execFileSync('pgrep', ['-f', 'kamailio.cfg -DD']).toString().trim().split('\n').map(Number).filter((p) => readFileSync(`/proc/${p}/comm`, 'utf8').startsWith('kamailio'));
+    const pids = [child.pid, ...execFileSync('pgrep', ['-P', String(child.pid)]).toString().trim().split('\n').map(Number)];
     return { pids, target: '10.77.0.2:5060', at: '10.77.0.5', stop: () => { child.end('SIGTERM'); return child.over; } };
   },
 };
