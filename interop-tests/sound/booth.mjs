@@ -165,7 +165,7 @@ export class Booth {
     try {
       const pairs = {};
       for (const name of names) pairs[name] = await this[`through_${name}`]();
-      await sleep(1500); // jitter buffers find their measure
+      await sleep(5000); // jitter buffers forget how busy the machine was with setting up
       return await f(pairs);
     } finally {
       for (const end of this.ends.reverse()) await end();

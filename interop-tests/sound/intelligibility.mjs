@@ -22,7 +22,8 @@ try {
   for (const l of lines) {
     for (let run = 0; run < runs; run += group) {
       await line.ask({ delay: 20 });
-      await booth.with(systems, async (pairs) => {
+      const first = (run / group) % systems.length; // whose call stands while the others are set up
+      await booth.with([...systems.slice(first), ...systems.slice(0, first)], async (pairs) => {
         for (let n = run; n < Math.min(run + group, runs); n++) {
           const said = speech(n);
           const bad = { delay: 20, loss: l.loss, burst: l.burst ?? 1, seed: 1000 + n };
