@@ -110,7 +110,7 @@ func (l *Leg) hear(events <-chan media.Event) {
 			}
 		case media.Digit:
 			l.post(call.Event{Signal: &call.Info{Digit: e.Digit, Length: dtmf.DefaultDuration, Carried: true}})
-		case media.Moved:
+		case media.Moved, media.Disconnected: // a page that thinks that all is well is told
 			if l.phase == talking {
 				l.r.say(message{Type: "repair"})
 			}

@@ -134,19 +134,20 @@ func TestAPageIsAskedForAConnectionThatTheSoundCanFollow(t *testing.T) {
 	r.mu.Unlock()
 	for _, c := range []struct {
 		phase phase
+		kind  media.EventKind
 		asked bool
-	}{{ringing, false}, {talking, true}} {
+	}{{ringing, media.Moved, false}, {talking, media.Moved, true}, {talking, media.Disconnected, true}} {
 		r.mu.Lock()
 		leg.phase = c.phase
 		r.mu.Unlock()
 		events := make(chan media.Event, 1)
-		events <- media.Event{Kind: media.Moved}
+		events <- media.Event{Kind: c.kind}
 		close(events)
 		leg.hear(events)
 		p.say("1", `{"type":"ping"}`)
 		asked := slices.ContainsFunc(p.hears("1", "pong", ""), func(m message) bool { return m.Type == "repair" })
 		if asked != c.asked {
-			t.Errorf("in phase %d: asked %v", c.phase, asked)
+			t.Errorf("in phase %d, event %d: asked %v", c.phase, c.kind, asked)
 		}
 	}
 	leg.Hangup(call.NormalClearing)

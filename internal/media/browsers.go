@@ -221,12 +221,12 @@ func (b *Browsers) open() bool {
 	return !b.public.IsValid()
 }
 
-// peerConnection makes one whose DTLS keys are told to keys, and that may use
-// relays.
-func (b *Browsers) peerConnection(keys *DTLSKeys, relays []ICEServer) (*webrtc.PeerConnection, error) {
+// peerConnection makes one for a peer, that may use relays.
+func (b *Browsers) peerConnection(p *peer, relays []ICEServer) (*webrtc.PeerConnection, error) {
 	se := b.settings
-	se.SetDTLSKeyLogWriter(keys)
-	se.SetDTLSServerHelloMessageHook(keys.hello)
+	se.SetDTLSKeyLogWriter(&p.keys)
+	se.SetDTLSServerHelloMessageHook(p.keys.hello)
+	se.SetICEBindingRequestHandler(p.obeys)
 	api := webrtc.NewAPI(webrtc.WithSettingEngine(se), webrtc.WithMediaEngine(b.codecs), webrtc.WithInterceptorRegistry(new(interceptor.Registry)))
 	cfg := webrtc.Configuration{Certificates: []webrtc.Certificate{b.cert}, BundlePolicy: webrtc.BundlePolicyMaxBundle}
 	for _, r := range relays {

@@ -9,9 +9,11 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/stun/v4"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/sipbridge/sipbridge/internal/sdp"
@@ -39,7 +41,7 @@ func (w *WebRTC) connect() error {
 		relays = w.relays()
 	}
 	var err error
-	if p.pc, err = w.browsers.peerConnection(&p.keys, relays); err != nil {
+	if p.pc, err = w.browsers.peerConnection(p, relays); err != nil {
 		return fmt.Errorf("media: %w", err)
 	}
 	sender, err := p.pc.AddTrack(p)
@@ -139,8 +141,8 @@ var errNotReady = errors.New("media: the PeerConnection is not ready for sound")
 var errNotOurs = errors.New("media: the chosen path is not on the browsers' port")
 
 func (p *peer) beside() (*sound, error) {
-	ice := p.audio.Sender().Transport().ICETransport()
-	pair, err := ice.GetSelectedCandidatePair()
+	transport := p.audio.Sender().Transport().ICETransport()
+	pair, err := transport.GetSelectedCandidatePair()
 	if err != nil {
 		return nil, err
 	}
@@ -151,14 +153,14 @@ func (p *peer) beside() (*sound, error) {
 	if err := p.follow(s, pair); err != nil {
 		return nil, err
 	}
-	ice.OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
+	transport.OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
 		if err := p.follow(s, pair); err != nil {
 			p.w.browsers.log.Info("sound cannot follow ICE", "error", err)
 			p.w.tell(p, Event{Kind: Moved})
 		}
 	})
 	// Once more: the choice may have changed before we listened.
-	if pair, err = ice.GetSelectedCandidatePair(); err == nil {
+	if pair, err = transport.GetSelectedCandidatePair(); err == nil {
 		err = p.follow(s, pair)
 	}
 	if err != nil {
@@ -166,6 +168,18 @@ func (p *peer) beside() (*sound, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// obeys reports whether ICE is to go over to a pair that pion would not choose by
+// itself, its priority being less: the browser, whose choice it is (RFC 8445 §8.1.1),
+// names it and sends its sound by it. The relay of the one before has died, say.
+func (p *peer) obeys(m *stun.Message, _, remote ice.Candidate, pair *ice.CandidatePair) bool {
+	s := p.sound.Load()
+	if s == nil || !m.Contains(stun.AttrUseCandidate) || pair.ResponsesReceived() == 0 {
+		return false
+	}
+	a, err := netip.ParseAddr(remote.Address())
+	return err == nil && s.comesFrom(netip.AddrPortFrom(a.Unmap(), uint16(remote.Port())))
 }
 
 // follow sends a call's sound the way that ICE chose.

@@ -87,6 +87,15 @@ func (s *sound) also(at door, from netip.AddrPort) {
 	at.table().put(from, s)
 }
 
+// comesFrom reports whether the peer sends from an address that we do not send to:
+// the last one from which it began.
+func (s *sound) comesFrom(at netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.others)
+	return n > 0 && s.others[n-1].to == at && s.way.Load().to != at
+}
+
 // transmit implements transmitter.
 func (s *sound) transmit(h *rtp.Header, raw []byte) error {
 	putHeader(h, raw)

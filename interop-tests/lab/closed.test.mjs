@@ -2,17 +2,13 @@
 // out, towards the gateway's one TCP port and its UDP ports.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { connect } from 'node:net';
-import { writeFileSync } from 'node:fs';
-import { makeHospital, dropHospital, endAll, sleep, track, until } from '../lib/net.mjs';
-import { at } from '../lib/certificates.mjs';
+import { makeHospital, dropHospital, endAll, sleep, until } from '../lib/net.mjs';
 import { Gateway } from '../lib/gateway.mjs';
 import { Patient } from '../lib/page.mjs';
 import { Raw } from '../lib/raw.mjs';
-import { closedGateway, edgePort, launchAtHome, makeHome, dropHome, lets, nearEnd, startProxy } from './lab.mjs';
+import { closedGateway, coturnURL, edgePort, external, launchAtHome, makeHome, dropHome, lets, nearEnd, startCoturn, startProxy } from './lab.mjs';
 
-const coturnPort = 15349, coturnURL = `turns:${nearEnd}:${coturnPort}?transport=tcp`;
+const coturn = { port: 15349, udp: 13479, ports: '25000-25099' };
 const homes = [
   { name: 'lets all out', out: [] },
   { name: 'lets no UDP out', out: ['meta l4proto tcp accept'], by: 'either' }, // the relay, or straight to the gateway's TCP port: whichever is first
@@ -20,27 +16,11 @@ const homes = [
   { name: 'lets only an HTTP proxy be reached', out: ['tcp dport 13128 accept'], by: 'either', proxy: true },
   { name: 'lets no UDP out, to a gateway without a relay', out: ['meta l4proto tcp accept'], by: 'tcp', set: (c) => c.replace(/^turn: .*$/m, '') },
   { name: 'lets out only TCP that is no STUN, to a gateway with a coturn for a relay', out: ['@ih,32,32 0x2112a442 drop', '@ih,48,32 0x2112a442 drop', 'meta l4proto tcp accept'], by: 'relay',
-    at: coturnURL, beside: startCoturn, set: (c) => c.replace(/^turn: .*$/m, `turn: {external: [{url: "${coturnURL}", secret_file: ${at('turn.secret')}}]}`) },
+    at: coturnURL(coturn), beside: () => startCoturn(coturn), set: (c) => c.replace(/^turn: .*$/m, external(coturn)) },
   { name: 'lets all out, to a gateway that is only found (ICE lite)', out: [], set: (c) => c.replace('webrtc_port: 18443', 'webrtc_port: 18443, ice: lite') },
 ];
 
 let gateway;
-
-/** Whether anything listens on a TCP port of the near end. */
-const opens = (port) => new Promise((resolve) => {
-  const s = connect(port, nearEnd, () => { s.destroy(); resolve(true); });
-  s.on('error', () => resolve(false));
-});
-
-/** Somebody else's relay, with the gateway's certificate. */
-async function startCoturn() {
-  const secret = 'between coturn and us';
-  writeFileSync(at('turn.secret'), `${secret}\n`, { mode: 0o600 });
-  const coturn = track(spawn('turnserver', ['-n', `--listening-ip=${nearEnd}`, `--relay-ip=${nearEnd}`, '--listening-port=13479', `--tls-listening-port=${coturnPort}`, '--no-dtls', '--no-cli',
-    `--cert=${at('gateway.pem')}`, `--pkey=${at('gateway.key')}`, '--use-auth-secret', `--static-auth-secret=${secret}`, '--realm=hospital', '--min-port=25000', '--max-port=25099',
-    '--log-file=stdout', `--pidfile=${at('turn.pid')}`, `--userdb=${at('turn.db')}`], { stdio: ['ignore', 'pipe', 'pipe'] }));
-  await until(() => opens(coturnPort), () => `coturn: ${coturn.output}`);
-}
 
 before(async () => {
   makeHospital();

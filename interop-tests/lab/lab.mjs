@@ -2,6 +2,7 @@
 // The near end, in the gateway's own network, is 10.78.0.1; the home is 10.78.0.2.
 import { spawn, execFileSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -109,6 +110,29 @@ export function closedGateway(host = nearEnd) {
 tls: {cert_file: ${at('gateway.pem')}, key_file: ${at('gateway.key')}}
 turn: {udp: 13478, relay_ports: 24000-24099}`;
 }
+
+/** Where a coturn is reached, which is told by its TLS port. */
+export const coturnURL = ({ port }) => `turns:${nearEnd}:${port}?transport=tcp`;
+
+/** The setting of a gateway whose relays are these coturns. */
+export const external = (...all) => `turn: {external: [${all.map((c) => `{url: "${coturnURL(c)}", secret_file: ${at('turn.secret')}}`).join(', ')}]}`;
+
+/** Somebody else's relay at the near end, with the gateway's certificate. */
+export async function startCoturn({ port, udp, ports }) {
+  const secret = 'between coturn and us', [first, last] = ports.split('-');
+  writeFileSync(at('turn.secret'), `${secret}\n`, { mode: 0o600 });
+  const coturn = track(spawn('turnserver', ['-n', `--listening-ip=${nearEnd}`, `--relay-ip=${nearEnd}`, `--listening-port=${udp}`, `--tls-listening-port=${port}`, '--no-dtls', '--no-cli',
+    `--cert=${at('gateway.pem')}`, `--pkey=${at('gateway.key')}`, '--use-auth-secret', `--static-auth-secret=${secret}`, '--realm=hospital', `--min-port=${first}`, `--max-port=${last}`,
+    '--log-file=stdout', `--pidfile=${at(`turn-${port}.pid`)}`, `--userdb=${at(`turn-${port}.db`)}`], { stdio: ['ignore', 'pipe', 'pipe'] }));
+  await until(() => opens(port), () => `coturn: ${coturn.output}`);
+  return coturn;
+}
+
+/** Whether anything listens on a TCP port of the near end. */
+const opens = (port) => new Promise((resolve) => {
+  const s = connect(port, nearEnd, () => { s.destroy(); resolve(true); });
+  s.on('error', () => resolve(false));
+});
 
 /** A browser in the home that trusts that gateway and whose microphone plays a tone. */
 export const launchAtHome = (...more) => chromium.launch({ executablePath: inHome('/usr/bin/chromium'), env: { ...process.env, HOME: trusting('ca') },

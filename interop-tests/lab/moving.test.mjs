@@ -1,12 +1,12 @@
-// Networks that change under a call: the patient's address, and a path that goes
-// silent. The call goes on by another way.
+// Networks that change under a call: the patient's address, a path that goes silent, a
+// relay that dies. The call goes on by another way; a patient's who is lost ends.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { makeHospital, dropHospital, endAll, sleep, until } from '../lib/net.mjs';
 import { Gateway } from '../lib/gateway.mjs';
 import { Patient } from '../lib/page.mjs';
 import { Raw } from '../lib/raw.mjs';
-import { closedGateway, launchAtHome, makeHome, dropHome, lets, moves } from './lab.mjs';
+import { closedGateway, coturnURL, external, launchAtHome, makeHome, dropHome, lets, moves, startCoturn } from './lab.mjs';
 
 let gateway, browser;
 
@@ -85,3 +85,40 @@ for (const [name, by, ...more] of [['the relay or the TCP port', ['relay', 'tcp'
     await goesOn(t, all);
   });
 }
+
+test('a patient who is lost: the telephone is told, and the page when it is back', async (t) => {
+  const { phone, patient } = await talking(t);
+  const since = Date.now();
+  lets('drop');
+  t.after(() => lets());
+  const bye = await phone.hears('', /^BYE/, 40_000);
+  phone.answer(bye, 200);
+  t.diagnostic(`the telephone is told after ${Date.now() - since} ms`);
+  assert.match(bye, /^Reason: .*cause=27/m);
+  await until(async () => (await gateway.calls()).length === 0, 'the call to be over');
+  lets();
+  await patient.reach('ended', 20_000);
+});
+
+test('a relay that dies in a call is left for the next', async (t) => {
+  const relays = [{ port: 15349, udp: 13479, ports: '25000-25099' }, { port: 15350, udp: 13480, ports: '25100-25199' }];
+  await gateway.stop();
+  const text = closedGateway().replace(/^turn: .*$/m, external(...relays));
+  const running = await Promise.all(relays.map(startCoturn));
+  gateway = await new Gateway(text).start();
+  await browser.close();
+  browser = await launchAtHome(); // the gateway's authority is another one now
+  lets('@ih,32,32 0x2112a442 drop', '@ih,48,32 0x2112a442 drop', 'meta l4proto tcp accept'); // no way but a relay
+  t.after(() => lets());
+  const all = await talking(t);
+  const url = (await all.patient.way()).url, used = relays.findIndex((r) => coturnURL(r) === url);
+  assert.notEqual(used, -1, url);
+  running[used].kill('SIGKILL');
+  await running[used].over;
+  const since = Date.now(), both = async () => [all.phone.packets, await all.patient.packets()];
+  const before = await both();
+  await until(async () => (await all.patient.way())?.url === coturnURL(relays[1 - used]), 'the other relay to be taken', 10_000);
+  await until(async () => (await both()).every((n, i) => n > before[i] + 50), async () => `sound both ways, of which there was ${before}, then ${await both()}`, 5_000);
+  t.diagnostic(`sound went on both ways within ${Date.now() - since} ms, 1000 of them to be sure`);
+  await goesOn(t, all);
+});

@@ -88,6 +88,11 @@ export class Patient {
     });
   }
 
+  /** How many packets of sound have come. */
+  async packets() {
+    return this.page.evaluate(async () => [...(await window.connections.at(-1).getStats()).values()].reduce((n, s) => n + (s.type === 'inbound-rtp' ? s.packetsReceived : 0), 0));
+  }
+
   /** How its packets go: the chosen pair, its own candidate and the other one. */
   async pair() {
     return this.page.evaluate(async () => {

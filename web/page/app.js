@@ -423,8 +423,8 @@ async function take(m) {
       enter(held ? 'held' : 'connected');
       status(held ? 'held' : 'connected');
       break;
-    case 'repair':
-      repair();
+    case 'repair': // the engine hears nothing, or cannot follow; what we noticed ourselves is under way
+      if (pc?.connectionState === 'connected') repair();
       break;
     case 'digit':
       $('digits').textContent += m.digit;
