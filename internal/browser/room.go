@@ -99,7 +99,9 @@ func (r *room) take(d delivery) {
 	if d.epoch != r.epoch {
 		return // an attachment that was replaced is fenced off
 	}
-	r.away.Reset(Grace)
+	if d.Type != "gone" { // the portal's word: it may come as late as our own
+		r.away.Reset(Grace)
+	}
 	r.prune(d.Ack)
 	if d.Seq > 0 {
 		if d.Seq != r.in+1 {

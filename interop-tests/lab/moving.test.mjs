@@ -91,7 +91,7 @@ test('a patient who is lost: the telephone is told, and the page when it is back
   const since = Date.now();
   lets('drop');
   t.after(() => lets());
-  const bye = await phone.hears('', /^BYE/, 40_000);
+  const bye = await phone.hears('', /^BYE/, 25_000);
   phone.answer(bye, 200);
   t.diagnostic(`the telephone is told after ${Date.now() - since} ms`);
   assert.match(bye, /^Reason: .*cause=27/m);
