@@ -14,6 +14,7 @@ import (
 
 	"github.com/sipbridge/sipbridge/internal/config"
 	"github.com/sipbridge/sipbridge/internal/history"
+	"github.com/sipbridge/sipbridge/internal/media"
 	"github.com/sipbridge/sipbridge/internal/policy"
 	"github.com/sipbridge/sipbridge/internal/sip"
 	"github.com/sipbridge/sipbridge/internal/transcode"
@@ -138,7 +139,7 @@ func apartFromPolicy(c Configuration) Configuration {
 
 // compile is check for the policy; nil if it has a fault.
 func compile(c *Configuration, doc faulter) *policy.Policy {
-	known := policy.Names{Codecs: transcode.Names(), Header: sip.Settable, Read: func(file string) ([]byte, error) {
+	known := policy.Names{Codecs: transcode.Names(), Fits: media.Fits, Header: sip.Settable, Read: func(file string) ([]byte, error) {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(filepath.Dir(c.file), file)
 		}

@@ -116,7 +116,7 @@ func tell(out io.Writer, e policy.Explanation) error {
 		return nil
 	}
 	fmt.Fprintf(out, "\n%s %q: %s\n", paint(out, green, "route"), e.Route, strings.Join(e.Names, ", then "))
-	for _, t := range [][2]string{{"shown as", e.Caller}, {"rings for", e.Ring}, {"at most", e.Long}, {"codecs", strings.Join(e.Codecs, ", ")}, {"limit", e.Room}} {
+	for _, t := range [][2]string{{"shown as", e.Caller}, {"rings for", e.Ring}, {"at most", e.Long}, {"codecs", strings.Join(e.Codecs, ", ")}, {"bandwidth", e.Width}, {"video", e.Video}, {"recording", e.Record}, {"limit", e.Room}} {
 		if t[1] != "" {
 			fmt.Fprintf(out, "  %-10s %s\n", t[0], t[1])
 		}

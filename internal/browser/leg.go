@@ -43,6 +43,8 @@ type Leg struct {
 	early  bool        // the page's offer is answered
 	want   sdp.Session
 	held   bool
+
+	recorded bool // the page is told that the far end is
 }
 
 // Kind implements call.Leg.
@@ -154,7 +156,7 @@ func (l *Leg) answered(answer string) {
 	}
 	l.want = want
 	l.phase = talking
-	l.r.say(message{Type: "connected"})
+	l.connected()
 	l.post(call.Event{Answered: true})
 }
 
@@ -187,7 +189,8 @@ func (l *Leg) rejoin(offer string) {
 		return
 	}
 	held := l.held
-	l.r.say(message{Type: "connected"})
+	l.recorded = false // the page has forgotten it
+	l.connected()
 	if held {
 		l.r.say(message{Type: "held", Held: &held})
 	}
@@ -232,12 +235,37 @@ func (l *Leg) Accept(far sdp.Session) error {
 			return err
 		}
 	}
-	l.phase = talking
-	l.r.say(message{Type: "connected"})
+	l.far, l.phase = far, talking
+	l.connected()
 	return nil
 }
 
-// Offer implements call.Leg: a hold is shown on the page; its own session stays.
+// connected tells the page that the two may talk, and on what terms. It needs the
+// room's mutex.
+func (l *Leg) connected() {
+	far := l.far
+	if l.dialled {
+		far = l.offer
+	}
+	m := message{Type: "connected"}
+	if far.Terms.Blind {
+		m.Camera = new(bool)
+	}
+	l.r.say(m)
+	l.tellRecorded(far.Recorded)
+}
+
+// tellRecorded says on the page whether the far end is recorded (RFC 7866 §7.3.1). It
+// needs the room's mutex.
+func (l *Leg) tellRecorded(yes bool) {
+	if yes != l.recorded {
+		l.recorded = yes
+		l.r.say(message{Type: "recording", Recorded: &yes})
+	}
+}
+
+// Offer implements call.Leg: a hold is shown on the page, and that the far end is
+// recorded; its own session stays.
 func (l *Leg) Offer(want sdp.Session) {
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
@@ -245,9 +273,15 @@ func (l *Leg) Offer(want sdp.Session) {
 		return
 	}
 	_, m, ok := want.First(sdp.Audio)
-	l.held = ok && !m.Direction.Receives()
-	held := l.held
+	held := ok && !m.Direction.Receives()
+	l.held = held
 	l.r.say(message{Type: "held", Held: &held})
+	if l.dialled {
+		l.offer.Recorded = want.Recorded
+	} else {
+		l.far.Recorded = want.Recorded
+	}
+	l.tellRecorded(want.Recorded)
 }
 
 // Signal implements call.Leg: digits are shown on the page.

@@ -24,6 +24,8 @@ type message struct {
 	Code      string  `json:"code,omitempty"`
 	Held      *bool   `json:"held,omitempty"`
 	AtOnce    bool    `json:"at_once,omitempty"`
+	Camera    *bool   `json:"camera,omitempty"`
+	Recorded  *bool   `json:"recorded,omitempty"`
 
 	Text map[string]string `json:"text,omitempty"` // by language
 

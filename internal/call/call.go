@@ -186,7 +186,7 @@ func (c *Call) admit() bool {
 		case c.b.cfg.Full != nil && c.b.cfg.Full():
 			c.refuse("overload", Busy)
 			return false
-		case offers && !m.Keyed && d.Groups[0][0].Secret:
+		case offers && !m.Keyed && d.Groups[0][0].Session.Secret:
 			c.refuse("secrecy", NotSecured)
 			return false
 		}
@@ -337,13 +337,14 @@ func (c *Call) carriesEvents(from, to Leg) bool {
 }
 
 // renegotiate answers a peer's wish: its directions are met, and offered to the
-// far end if it holds, or no longer. A wish that cannot be met is refused and the call lives on.
+// far end if it holds or is recorded, or no longer. A wish that cannot be met is refused and the call lives on.
 func (c *Call) renegotiate(leg Leg, o *Offered) {
 	far := c.other(leg)
 	if far == nil {
 		o.Reject(Cause{Status: 491, Text: "not now"})
 		return
 	}
+	recorded := leg.Want().Recorded
 	if err := o.Accept(c.prefer(far.Want())); err != nil {
 		cause := AsCause(err)
 		c.log.Info("offer refused", "leg", leg.Kind(), "status", cause.Status)
@@ -355,12 +356,15 @@ func (c *Call) renegotiate(leg Leg, o *Offered) {
 	if c.held == nil {
 		c.held = map[Leg]bool{}
 	}
-	if held == c.held[leg] {
+	holds := held != c.held[leg]
+	if holds || o.Want.Recorded != recorded {
+		far.Offer(o.Want)
+	}
+	if !holds {
 		return
 	}
 	c.held[leg] = held
 	c.log.Info("hold", "leg", leg.Kind(), "held", held)
-	far.Offer(o.Want)
 	if c.held[c.a] || c.held[c.z] {
 		c.enter(Held)
 	} else {
@@ -384,18 +388,15 @@ func (c *Call) join() {
 
 // prefer puts the route's terms beside what an end has.
 func (c *Call) prefer(s sdp.Session) sdp.Session {
-	var codecs []string
-	secret := false
+	out := sdp.Session{Media: append([]sdp.Media(nil), s.Media...), Recorded: s.Recorded}
 	if len(c.decision.Groups) > 0 {
-		codecs, secret = c.decision.Groups[0][0].Codecs, c.decision.Groups[0][0].Secret
+		out.Terms = c.decision.Groups[0][0].Session
 	}
-	out := sdp.Session{Media: append([]sdp.Media(nil), s.Media...)}
 	for i := range out.Media {
-		out.Media[i].Preferred, out.Media[i].Secret = codecs, secret
 		out.Media[i].Direction = sdp.SendRecv
 	}
 	if len(out.Media) == 0 {
-		out.Media = []sdp.Media{{Kind: sdp.Audio, Preferred: codecs, Secret: secret}}
+		out.Media = []sdp.Media{{Kind: sdp.Audio}}
 	}
 	return out
 }

@@ -139,9 +139,10 @@ func (c *Call) swap(stays, comes, leaves Leg) {
 		c.a = comes
 	}
 	c.join()
-	if c.held[leaves] { // who transfers a call mostly held it before
+	// Who transfers a call mostly held it before.
+	if want := comes.Want(); c.held[leaves] || want.Recorded != leaves.Want().Recorded {
 		delete(c.held, leaves)
-		stays.Offer(comes.Want())
+		stays.Offer(want)
 	}
 	c.gone = append(c.gone, leaves)
 	leaves.Hangup(NormalClearing)

@@ -116,19 +116,22 @@ func NewPlain(cfg PlainConfig) (*Plain, error) {
 
 // Offer describes one sound line (RFC 3264 §5).
 func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
+	p.heed(want)
 	d := p.desc
 	_, w, _ := want.First(sdp.Audio)
 	var events []sdp.Format
 	if p.cfg.Events {
 		events = append(events, event8k(p.cfg.Event))
 	}
-	p.keepSecret(w)
-	preferred := w.Preferred
+	preferred := want.Terms.Codecs
 	cur := p.stream.agreed.Load()
 	if cur != nil && len(preferred) == 0 {
 		preferred = []string{cur.Send.Name} // nobody asked for another one
 	}
 	formats := able(p.cfg.Codecs, preferred, events...)
+	for i := range formats {
+		narrowed(&formats[i], want.Terms.Bandwidth) // what crosses untouched ends on that line
+	}
 	if cur != nil {
 		formats = keepTypes(formats, cur)
 	}
@@ -154,12 +157,16 @@ func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	return d.Bytes(), nil
 }
 
-// keepSecret takes it from whoever wants it that nothing passes in the clear from now
-// on, whatever the trunk's own word is.
-func (p *Plain) keepSecret(want sdp.Media) {
-	if want.Secret {
+// heed takes the terms of whoever has some, whatever the trunk's own word is: from now
+// on nothing passes in the clear, and recording is asked for or forbidden.
+func (p *Plain) heed(want sdp.Session) {
+	if want.Terms.Secret {
 		p.cfg.SRTP = SRTPRequired
 	}
+	if want.Terms.Recording != "" {
+		p.desc.Wish = want.Terms.Recording
+	}
+	p.desc.Recorded = want.Recorded
 }
 
 // keepTypes gives formats the payload types they already have in this dialog
@@ -232,8 +239,8 @@ func (p *Plain) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	}
 	offer := p.offered
 	_, w, _ := want.First(sdp.Audio)
-	p.keepSecret(w)
-	order := w.Preferred
+	p.heed(want)
+	order := slices.Clone(want.Terms.Codecs)
 	if len(order) == 0 {
 		for _, f := range w.Formats { // the far end's own choice first: nothing to transcode
 			order = append(order, f.Name)
@@ -244,6 +251,9 @@ func (p *Plain) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 		events = []sdp.Format{event8k(101), event48k(102)}
 	}
 	formats := able(p.cfg.Codecs, order, events...)
+	for i := range formats {
+		narrowed(&formats[i], want.Terms.Bandwidth)
+	}
 	slot, o, _ := offer.Session().First(sdp.Audio)
 	if theirs, ok := w.Codec(); ok && !slices.ContainsFunc(o.Formats, theirs.Same) {
 		// It will be recoded, and so its pauses can be filled. What crosses untouched
@@ -256,7 +266,7 @@ func (p *Plain) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := sdp.Description{ID: p.desc.ID, Version: p.desc.Version + 1, Addr: p.cfg.Public, Lines: make([]sdp.Line, len(s.Media))}
+	d := sdp.Description{ID: p.desc.ID, Version: p.desc.Version + 1, Addr: p.cfg.Public, Wish: p.desc.Wish, Recorded: p.desc.Recorded, Lines: make([]sdp.Line, len(s.Media))}
 	for i, m := range s.Media {
 		t := offer.Lines[i].Transport
 		d.Lines[i] = sdp.Line{Media: m, Transport: sdp.Transport{Protocol: t.Protocol, Formats: t.Formats}}

@@ -29,6 +29,7 @@ type WebRTC struct {
 	early   []string // candidates that came before the description
 	remote  bool     // the peer's description is in place
 	offered sdp.Session
+	most    int // kbit/s that sound may take; 0: what it likes
 
 	mu     sync.Mutex // guards closed and now against pion's callbacks
 	closed bool
@@ -76,8 +77,8 @@ func (w *WebRTC) drop() bool {
 
 // Offer describes one sound line; candidates follow as events (RFC 8838).
 func (w *WebRTC) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
-	_, m, _ := want.First(sdp.Audio)
-	if err := w.peer.audio.SetCodecPreferences(parameters(able(browserOrder, m.Preferred, event48k(110), event8k(126)))); err != nil {
+	w.most = want.Terms.Bandwidth
+	if err := w.peer.audio.SetCodecPreferences(parameters(w.able(want.Terms.Codecs))); err != nil {
 		return nil, fmt.Errorf("media: offer: %w", err)
 	}
 	d, err := w.peer.pc.CreateOffer(nil)
@@ -87,7 +88,7 @@ func (w *WebRTC) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if err := w.peer.pc.SetLocalDescription(d); err != nil {
 		return nil, fmt.Errorf("media: offer: %w", err)
 	}
-	return []byte(d.SDP), nil
+	return []byte(narrow(d.SDP, w.most)), nil
 }
 
 // SetAnswer takes the browser's answer.
@@ -109,6 +110,7 @@ func (w *WebRTC) SetAnswer(b []byte) (sdp.Session, error) {
 	if err := w.describe(webrtc.SDPTypeAnswer, b); err != nil {
 		return s, err
 	}
+	narrowed(&a.Send, w.most)
 	w.stream.settle(a)
 	return s, nil
 }
@@ -153,8 +155,8 @@ func (w *WebRTC) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if !ok {
 		return nil, ErrNoOffer
 	}
-	_, m, _ := want.First(sdp.Audio)
-	ours := able(browserOrder, m.Preferred, event48k(110), event8k(126))
+	w.most = want.Terms.Bandwidth
+	ours := w.able(want.Terms.Codecs)
 	var formats []sdp.Format
 	for _, f := range ours {
 		for _, o := range offered.Formats {
@@ -187,8 +189,9 @@ func (w *WebRTC) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	}
 	a := agree(lm, lm)
 	a.Direction = lm.Direction
+	narrowed(&a.Send, w.most)
 	w.stream.settle(a)
-	return []byte(d.SDP), nil
+	return []byte(narrow(d.SDP, w.most)), nil
 }
 
 // Rollback forgets an offer of ours that came to nothing.

@@ -28,6 +28,9 @@ type Explanation struct {
 	Ring   string   `json:"ring,omitempty"`         // how long each target rings
 	Long   string   `json:"longest,omitempty"`      // after which it is ended
 	Codecs []string `json:"codecs,omitempty"`       // in order of preference
+	Width  string   `json:"bandwidth,omitempty"`    // that sound may take
+	Video  string   `json:"video,omitempty"`        // off: no camera
+	Record string   `json:"recording,omitempty"`    // demanded or forbidden
 	Room   string   `json:"limit,omitempty"`        // how many may take the route
 	Trace  []Step   `json:"trace"`                  // every rule tried
 	Errors []string `json:"errors,omitempty"`       // conditions that could not be evaluated
@@ -66,7 +69,14 @@ func (e *Explanation) terms(d *Decision, q *Query) {
 	if t := d.Groups[0][0]; t.From.User != q.Call.From.User {
 		e.Caller = t.From.User
 	}
-	e.Codecs = d.Groups[0][0].Codecs
+	session := d.Groups[0][0].Session
+	e.Codecs, e.Record = session.Codecs, recordings[session.Recording]
+	if session.Bandwidth > 0 {
+		e.Width = fmt.Sprintf("%d kbit/s each way on the patient's line", session.Bandwidth)
+	}
+	if session.Blind {
+		e.Video = "off"
+	}
 	if l := d.Limit; l.Calls > 0 || l.PerMinute > 0 {
 		var parts []string
 		if l.Calls > 0 {

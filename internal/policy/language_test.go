@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
 )
 
 // region is a policy that uses all of the language.
@@ -169,12 +171,16 @@ func TestFaultsOfTheLanguageAreNamed(t *testing.T) {
 		{"together and by weight", Config{Routes: []Route{{To: []string{"trunk:pbx & visit | visit"}}}}, `no trunk is named "pbx & visit"`},
 		{"a recording that there is not", Config{Routes: []Route{{To: []string{"announce:night"}}}}, `no announcement is named "night"`},
 		{"secrecy by halves", Config{Routes: []Route{{To: []string{"visit"}, SRTP: "optional"}}}, `"optional" is no term for SRTP`},
+		{"a line for nothing", Config{Routes: []Route{{To: []string{"visit"}, Width: 20}}}, `none of the route's codecs fits into 20 kbit/s`},
+		{"codecs that do not fit", Config{Routes: []Route{{To: []string{"visit"}, Width: 40, Codecs: []string{"PCMA"}}}}, `none of the route's codecs fits into 40 kbit/s`},
+		{"half a picture", Config{Routes: []Route{{To: []string{"visit"}, Video: "small"}}}, `"small" is no term for video`},
+		{"recorded by chance", Config{Routes: []Route{{To: []string{"visit"}, Record: "maybe"}}}, `"maybe" is no term for recording`},
 		{"digits by post", Config{Routes: []Route{{To: []string{"visit"}, DTMF: "post"}}}, `"post" is no way to send digits`},
 		{"a header that is ours", Config{Routes: []Route{{To: []string{"visit"}, Headers: map[string]string{"Via": "x"}}}}, `"Via" is no header that can be set`},
 		{"a header of two lines", Config{Routes: []Route{{To: []string{"visit"}, Headers: map[string]string{"X-Ward": "a\r\nVia: b"}}}}, "more than one line"},
 		{"emergency calls to nobody", Config{Emergency: Emergency{To: []string{"trunk:moon/112"}}}, `no trunk is named "moon"`},
 	} {
-		_, err := Compile(c.config, Names{Trunks: []string{"pbx"}, Header: func(name string) bool { return name != "Via" }, Read: func(f string) ([]byte, error) {
+		_, err := Compile(c.config, Names{Trunks: []string{"pbx"}, Codecs: []string{"opus", "PCMA"}, Fits: fits, Header: func(name string) bool { return name != "Via" }, Read: func(f string) ([]byte, error) {
 			if text, ok := files[f]; ok {
 				return []byte(text), nil
 			}
@@ -325,11 +331,14 @@ func BenchmarkCompileAThousand(b *testing.B) {
 	}
 }
 
+// fits is media.Fits, roughly.
+func fits(codec string, kbit int) bool { return kbit >= 87 || codec == "opus" && kbit >= 29 }
+
 func TestTermsAreTheRoutes(t *testing.T) {
 	p, err := Compile(Config{Routes: []Route{
-		{Name: "wide", When: `"G722" in call.codecs && call.encrypted`, To: []string{"announce:wait", "trunk:pbx/1"}, SRTP: "required", DTMF: "info", Headers: map[string]string{"X-Ward": "cardiology"}},
+		{Name: "wide", When: `"G722" in call.codecs && call.encrypted`, To: []string{"announce:wait", "trunk:pbx/1"}, SRTP: "required", DTMF: "info", Record: "forbidden", Width: 40, Video: "off", Headers: map[string]string{"X-Ward": "cardiology"}},
 		{Name: "other", To: []string{"trunk:pbx/2"}},
-	}}, Names{Trunks: []string{"pbx"}, Announcements: []string{"wait"}})
+	}}, Names{Trunks: []string{"pbx"}, Announcements: []string{"wait"}, Codecs: []string{"opus"}, Fits: fits})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,11 +348,11 @@ func TestTermsAreTheRoutes(t *testing.T) {
 	if len(d.Groups) != 2 || d.Groups[0][0].String() != "announce:wait" {
 		t.Fatalf("%+v", d.Groups)
 	}
-	if to := d.Groups[1][0]; !to.Secret || to.DTMF != "info" || to.Headers["X-Ward"] != "cardiology" {
+	if to := d.Groups[1][0]; !to.Session.Secret || to.Session.Recording != sdp.DontRecord || to.Session.Bandwidth != 40 || !to.Session.Blind || to.DTMF != "info" || to.Headers["X-Ward"] != "cardiology" {
 		t.Errorf("%+v", to)
 	}
 	q.Call.Encrypted = false
-	if d := p.Decide(q); d.Route != "other" || d.Groups[0][0].Secret {
+	if d := p.Decide(q); d.Route != "other" || d.Groups[0][0].Session.Secret {
 		t.Errorf("%+v", d)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
 )
 
 // Config is the routing part of the configuration file.
@@ -45,6 +47,9 @@ type Route struct {
 	Limit   Limited           `yaml:"limit" doc:"How many calls may take the route."`
 	Codecs  []string          `yaml:"codecs" doc:"Encodings in order of preference, on both legs. PCMU or PCMA first leaves a telephone's sound untouched; opus first is best over bad networks. Empty: each side's own order." example:"[opus]"`
 	SRTP    string            `yaml:"srtp" doc:"required: no telephone's sound passes in the clear, on either leg, whatever its trunk says; a caller without keys is refused with 488, a target without is passed over. Empty: as each trunk says."`
+	Width   int               `yaml:"bandwidth" doc:"What sound may take of a patient's line each way, on the average, in kbit/s with all headers: encodings that want more are not used, and Opus is told what is left. Opus does with 29; G.711 and G.722 take 87. 0: what it likes." default:"0"`
+	Video   string            `yaml:"video" doc:"off: the patient's page lets go of the camera when the call begins. Empty: it does not; so far its picture stays on the page."`
+	Record  string            `yaml:"recording" doc:"What the telephones' side is asked, by RFC 7866: demanded or forbidden. The gateway itself records nothing. A patient whose call is said to be recorded is told so, whatever stands here. Empty: as the PBX likes."`
 	DTMF    string            `yaml:"dtmf" doc:"How digits go to the targets: rfc4733, info, inband or auto. Empty: as each trunk says."`
 	Headers map[string]string `yaml:"headers" doc:"Headers to set in the INVITE to a trunk or a room: {X-Ward: cardiology}." example:"{X-Ward: cardiology}"`
 	Ring    time.Duration     `yaml:"ring" doc:"How long each target rings. Left out: visits.ring where a visit is a target, else 60s." default:"60s"`
@@ -180,6 +185,7 @@ func (f *Fault) Error() string { return f.What }
 // Names are what a configuration may refer to, and how its files are read.
 type Names struct {
 	Trunks, Rooms, Codecs, Announcements []string
+	Fits                                 func(codec string, kbit int) bool // whether an encoding can do with so many; nil: all
 	Header                               func(name string) bool            // whether a route may set it; nil: any
 	Read                                 func(file string) ([]byte, error) // nil: there are no files
 }
@@ -263,7 +269,7 @@ func (c *compiler) route(i int, r Route) rule {
 			out.refuse = refuse
 		case len(g.targets) > 0:
 			for n := range g.targets {
-				g.targets[n].Terms = Terms{Codecs: r.Codecs, Secret: r.SRTP == "required", DTMF: r.DTMF, Headers: r.Headers}
+				g.targets[n].Terms = Terms{Session: r.session(), DTMF: r.DTMF, Headers: r.Headers}
 			}
 			out.groups = append(out.groups, g)
 		}
@@ -271,9 +277,33 @@ func (c *compiler) route(i int, r Route) rule {
 	return out
 }
 
+// wishes are the words for recording, and recordings what they are.
+var (
+	wishes     = map[string]sdp.Recording{"": "", "demanded": sdp.Record, "forbidden": sdp.DontRecord}
+	recordings = map[sdp.Recording]string{sdp.Record: "demanded", sdp.DontRecord: "forbidden"}
+)
+
+// session is what a route wants of sound.
+func (r Route) session() sdp.Terms {
+	return sdp.Terms{Codecs: r.Codecs, Secret: r.SRTP == "required", Recording: wishes[r.Record], Bandwidth: r.Width, Blind: r.Video == "off"}
+}
+
 func (c *compiler) terms(i int, r Route) {
 	if r.SRTP != "" && r.SRTP != "required" {
 		c.fault(fmt.Sprintf("%q is no term for SRTP", r.SRTP), "write required, or leave it out", "routes", i, "srtp")
+	}
+	may := r.Codecs
+	if len(may) == 0 {
+		may = c.known.Codecs
+	}
+	if r.Width != 0 && !slices.ContainsFunc(may, func(name string) bool { return r.Width > 0 && c.known.Fits(name, r.Width) }) {
+		c.fault(fmt.Sprintf("none of the route's codecs fits into %d kbit/s", r.Width), "write more, or name opus among them, which wants least", "routes", i, "bandwidth")
+	}
+	if !slices.Contains([]string{"", "on", "off"}, r.Video) {
+		c.fault(fmt.Sprintf("%q is no term for video", r.Video), "write on or off", "routes", i, "video")
+	}
+	if _, ok := wishes[r.Record]; !ok {
+		c.fault(fmt.Sprintf("%q is no term for recording", r.Record), "write demanded or forbidden, or leave it out", "routes", i, "recording")
 	}
 	if !slices.Contains([]string{"", "rfc4733", "info", "inband", "auto"}, r.DTMF) {
 		c.fault(fmt.Sprintf("%q is no way to send digits", r.DTMF), "write rfc4733, info, inband or auto", "routes", i, "dtmf")

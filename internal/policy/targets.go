@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sipbridge/sipbridge/internal/sdp"
 )
 
 // Target is one place a call may go.
@@ -40,8 +42,7 @@ func (t Target) Where() string {
 
 // Terms are on what terms a route lets a target be reached.
 type Terms struct {
-	Codecs  []string          // in order of preference, on both legs
-	Secret  bool              // no telephone's sound passes in the clear, on either leg
+	Session sdp.Terms         // of sound, on both legs
 	DTMF    string            // how digits go to a trunk or a room; "": as it says itself
 	Headers map[string]string // of the INVITE to a trunk or a room
 }

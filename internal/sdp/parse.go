@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,6 +60,7 @@ func Parse(b []byte) (*Description, error) {
 	}
 	d := &Description{User: raw.Origin.Username, ID: raw.Origin.SessionID, Version: raw.Origin.SessionVersion}
 	d.Addr = address(raw.ConnectionInformation)
+	d.Recorded = recorded(raw.Attributes)
 	for i, m := range raw.MediaDescriptions {
 		l, err := line(media[i], m, raw.Attributes)
 		if err != nil {
@@ -72,9 +74,15 @@ func Parse(b []byte) (*Description, error) {
 		if a := l.Transport.Addr; a.IsValid() && a.IsUnspecified() && l.Transport.Port != 9 {
 			l.Direction = l.Direction.And(SendOnly)
 		}
+		d.Recorded = d.Recorded || recorded(m.Attributes)
 		d.Lines = append(d.Lines, l)
 	}
 	return d, nil
+}
+
+// recorded reports whether a session, or a line of it, is said to be recorded.
+func recorded(attributes []psdp.Attribute) bool {
+	return slices.ContainsFunc(attributes, func(a psdp.Attribute) bool { return a.Key == "record" && strings.TrimSpace(a.Value) == "on" })
 }
 
 // order is RFC 8866 §5's order of the session-level lines.

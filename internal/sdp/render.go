@@ -18,6 +18,12 @@ func (d *Description) Bytes() []byte {
 		user = "-"
 	}
 	fmt.Fprintf(&b, "v=0\r\no=%s %d %d IN %s %s\r\ns=sipbridge\r\nc=IN %s %s\r\nt=0 0\r\n", user, d.ID, d.Version, family, host, family, host)
+	if d.Wish != "" {
+		fmt.Fprintf(&b, "a=recordpref:%s\r\n", d.Wish)
+	}
+	if d.Recorded {
+		b.WriteString("a=record:on\r\n")
+	}
 	for i := range d.Lines {
 		d.Lines[i].render(&b)
 	}

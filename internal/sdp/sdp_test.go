@@ -82,6 +82,23 @@ func TestParseRefusesWhatItCannotHold(t *testing.T) {
 	}
 }
 
+func TestRecordingIsReadAndWrittenAtTheSession(t *testing.T) {
+	for text, want := range map[string]bool{"": false, "a=record:on\r\n": true, "a=record:off\r\n": false, "a=record:paused\r\n": false, "a=recordpref:on\r\n": false} {
+		if got := parse(t, telephone+text).Session().Recorded; got != want {
+			t.Errorf("%q on a line: recorded %v", text, got)
+		}
+		if got := parse(t, "v=0\r\n"+text+telephone).Session().Recorded; got != want {
+			t.Errorf("%q of the session: recorded %v", text, got)
+		}
+	}
+	d := parse(t, telephone)
+	d.Wish, d.Recorded = DontRecord, true
+	session, _, _ := strings.Cut(string(d.Bytes()), "m=")
+	if !strings.Contains(session, "a=recordpref:off\r\na=record:on\r\n") {
+		t.Errorf("written: %s", d.Bytes())
+	}
+}
+
 func TestDirections(t *testing.T) {
 	for _, c := range []struct{ offer, mine, answer Direction }{
 		{SendRecv, SendRecv, SendRecv}, {SendOnly, SendRecv, RecvOnly}, {RecvOnly, SendRecv, SendOnly}, {Inactive, SendRecv, Inactive},

@@ -106,13 +106,6 @@ type Media struct {
 	MaxPTime  time.Duration // a=maxptime; 0: not said
 	Refused   bool          // port 0 (RFC 3264 §6)
 	Keyed     bool          // keys are offered, or given; read off the wire, never written
-
-	// Preferred names the encodings an administrator wants first, in order.
-	// Empty: the endpoint's own order. It never crosses the wire.
-	Preferred []string
-	// Secret says that an administrator wants no packet in the clear. It never crosses
-	// the wire either.
-	Secret bool
 }
 
 // Event returns the telephone-event format with the given clock.
@@ -137,7 +130,30 @@ func (m Media) Codec() (Format, bool) {
 }
 
 // Session is the neutral form: ordered slots.
-type Session struct{ Media []Media }
+type Session struct {
+	Media    []Media
+	Recorded bool  // this end, or who it talks to, is recorded (RFC 7866 §7.1.2)
+	Terms    Terms // an administrator's; they are heeded and never read off the wire
+}
+
+// Terms are what an administrator wants of a session.
+type Terms struct {
+	Codecs    []string  // encodings wanted first, in order; empty: the endpoint's own order
+	Secret    bool      // no packet in the clear
+	Recording Recording // what the other end is asked for
+	Bandwidth int       // what sound may take of a browser's line each way, in kbit/s with headers; 0: what it likes
+	Blind     bool      // no camera
+}
+
+// Recording is what is wanted of an end that can record (RFC 7866 §7.3.2); "": its own
+// choice.
+type Recording string
+
+// The two wishes.
+const (
+	Record     Recording = "on"
+	DontRecord Recording = "off"
+)
 
 // First returns the first slot of a kind that is not refused, and its place.
 func (s Session) First(k Kind) (int, Media, bool) {
@@ -170,12 +186,14 @@ type Description struct {
 	User        string // o= username
 	ID, Version uint64 // o= (RFC 3264 §8: the version goes up with each change)
 	Addr        netip.Addr
+	Wish        Recording // a=recordpref; written, never read
+	Recorded    bool      // a=record
 	Lines       []Line
 }
 
 // Session drops what only the wire needs.
 func (d *Description) Session() Session {
-	s := Session{Media: make([]Media, len(d.Lines))}
+	s := Session{Media: make([]Media, len(d.Lines)), Recorded: d.Recorded}
 	for i := range d.Lines {
 		s.Media[i] = d.Lines[i].Media
 		keys := d.Lines[i].Transport.Secrecy

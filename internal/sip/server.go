@@ -29,7 +29,7 @@ import (
 const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER, UPDATE, PRACK, NOTIFY"
 
 // supported is what a peer may require of us (RFC 3261 §20.37).
-const supported = "timer, 100rel, replaces"
+const supported = "timer, 100rel, replaces, record-aware"
 
 // timeT1 is RFC 3261's round-trip estimate; 64 times it bounds every transaction.
 const (

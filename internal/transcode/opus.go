@@ -1,7 +1,7 @@
 package transcode
 
 import (
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +25,7 @@ const OpusComplexity = 5
 type opusEncoder struct {
 	e    *opus.Encoder
 	rate int // bit/s where nothing is lost
+	most int // that the peer takes; 0: it did not say
 }
 
 func newOpusEncoder(rate int) (Encoder, error) {
@@ -45,34 +46,57 @@ func newOpusEncoder(rate int) (Encoder, error) {
 			return nil, err
 		}
 	}
-	return opusEncoder{e, bitrate}, nil
+	return &opusEncoder{e: e, rate: bitrate}, nil
 }
 
-func (o opusEncoder) Encode(dst []byte, pcm []int16) (int, error) { return o.e.Encode(pcm, dst) }
+func (o *opusEncoder) Encode(dst []byte, pcm []int16) (int, error) { return o.e.Encode(pcm, dst) }
 
 // opusPause is the size up to which a packet holds no sound: it need not be sent.
 const opusPause = 2
 
-// MayPause heeds the peer's usedtx (RFC 7587 §6.1).
-func (o opusEncoder) MayPause(to sdp.Format) error {
-	return o.e.SetDTX(slices.ContainsFunc(strings.Split(to.Params, ";"), func(p string) bool { return strings.TrimSpace(p) == "usedtx=1" }))
+// Heed implements heeder: usedtx and maxaveragebitrate, the least of them (RFC 7587
+// §6.1).
+func (o *opusEncoder) Heed(to sdp.Format) error {
+	pauses := false
+	for p := range strings.SplitSeq(to.Params, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		switch n, err := strconv.Atoi(value); {
+		case err != nil:
+		case name == "usedtx":
+			pauses = n == 1
+		case name == "maxaveragebitrate" && n >= 6000 && n <= 510_000 && (o.most == 0 || n < o.most):
+			o.most = n
+		}
+	}
+	if err := o.e.SetBitrate(o.within(o.rate)); err != nil {
+		return err
+	}
+	return o.e.SetDTX(pauses)
+}
+
+// within is a rate that the peer takes.
+func (o *opusEncoder) within(rate int) int {
+	if o.most > 0 {
+		return min(rate, o.most)
+	}
+	return rate
 }
 
 // Pauses reports whether a packet need not be sent.
-func (o opusEncoder) Pauses(frame []byte) bool { return len(frame) <= opusPause }
+func (o *opusEncoder) Pauses(frame []byte) bool { return len(frame) <= opusPause }
 
 // Spend sets libopus' effort.
-func (o opusEncoder) Spend(effort int) error { return o.e.SetComplexity(effort) }
+func (o *opusEncoder) Spend(effort int) error { return o.e.SetComplexity(effort) }
 
 // Expect sets how much of itself each packet repeats, and gives it the room:
 // libopus repeats nothing where that would cost too much of the sound.
-func (o opusEncoder) Expect(loss float64) error {
+func (o *opusEncoder) Expect(loss float64) error {
 	percent := int(min(max(loss, 0), 1)*100 + 0.5)
 	rate := o.rate
 	if percent > 0 {
 		rate = rate * 4 / 3
 	}
-	if err := o.e.SetBitrate(rate); err != nil {
+	if err := o.e.SetBitrate(o.within(rate)); err != nil {
 		return err
 	}
 	return o.e.SetPacketLossPerc(percent)

@@ -127,8 +127,8 @@ func New(from, to sdp.Format, packet time.Duration) (*Transcoder, error) {
 	if t.enc, err = b.NewEncoder(t.outRate); err != nil {
 		return nil, fmt.Errorf("transcode: %s encoder: %w", b.Name, err)
 	}
-	if p, ok := t.enc.(pauser); ok {
-		if err := p.MayPause(to); err != nil {
+	if h, ok := t.enc.(heeder); ok {
+		if err := h.Heed(to); err != nil {
 			return nil, fmt.Errorf("transcode: %s encoder: %w", b.Name, err)
 		}
 	}
@@ -225,10 +225,14 @@ func (t *Transcoder) Conceal(lost time.Duration, next []byte) error {
 	return nil
 }
 
+// heeder is an encoder to which a peer may say how it wants its sound.
+type heeder interface {
+	Heed(to sdp.Format) error
+}
+
 // pauser is an encoder that sends nothing while nothing is said, if the peer likes
 // that.
 type pauser interface {
-	MayPause(to sdp.Format) error
 	Pauses(frame []byte) bool
 }
 

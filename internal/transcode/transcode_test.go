@@ -399,7 +399,7 @@ func TestOpusRepairsALossFromTheNextPacket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := e.(opusEncoder).Expect(0.2); err != nil {
+		if err := e.(*opusEncoder).Expect(0.2); err != nil {
 			t.Fatal(err)
 		}
 		whole, _ := newOpusDecoder(rate)
@@ -440,5 +440,40 @@ func TestOpusRepairsALossFromTheNextPacket(t *testing.T) {
 	}
 	if with, without := distance(true), distance(false); with > without/2 {
 		t.Errorf("the next packet repairs nothing: %.3g against %.3g", with, without)
+	}
+}
+
+func TestOpusIsMadeAtTheRateThatThePeerTakes(t *testing.T) {
+	tone := make([]int16, 160)
+	size := func(params string) (bytes int) {
+		e, err := newOpusEncoder(8000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.(*opusEncoder).Heed(sdp.Format{Params: params}); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.(*opusEncoder).Expect(0.1); err != nil { // which wants more room
+			t.Fatal(err)
+		}
+		var buf [MaxPayload]byte
+		for i := range 200 {
+			for k := range tone {
+				tone[k] = int16(8000 * math.Sin(float64(i*160+k)*0.3*float64(1+i%7)))
+			}
+			n, err := e.Encode(buf[:], tone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bytes += n
+		}
+		return bytes * 8 / 4 // bit/s
+	}
+	free, bound := size("minptime=10;useinbandfec=1"), size("minptime=10;maxaveragebitrate=20000; maxaveragebitrate=12000;useinbandfec=1")
+	if free < 24_000 || bound > 13_200 || bound < 9_000 {
+		t.Errorf("%d bit/s where nothing is said, %d where 12000 are the most", free, bound)
+	}
+	if nonsense := size("maxaveragebitrate=12;usedtx=x;maxaveragebitrate"); nonsense != free {
+		t.Errorf("%d bit/s, for a wish that is none", nonsense)
 	}
 }

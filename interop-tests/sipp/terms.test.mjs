@@ -1,5 +1,5 @@
-// On what terms a route lets a call pass: recordings, secrecy, headers, digits, and what
-// the caller offers. Telephones of single messages, and a patient in Chromium.
+// On what terms a route lets a call pass: recordings, secrecy, headers, digits, bandwidth,
+// the camera, and what the caller offers. Telephones of single messages, and a patient in Chromium.
 import { test, before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -19,6 +19,8 @@ const routes = `  - {name: closed, when: 'call.to.user == "1"', to: ["announce:c
   - {name: wide, when: 'call.to.user == "5" && "G722" in call.codecs', to: ["trunk:desk/5001"]}
   - {name: narrow, when: 'call.to.user == "5" && !("G722" in call.codecs)', to: ["trunk:desk/5000"]}
   - {name: told, when: 'call.source == "browser" && call.label("kind") == "told"', to: ["trunk:desk/6000"], headers: {X-Department: cardiology}, dtmf: info}
+  - {name: private, when: 'call.source == "browser" && call.label("kind") == "private"', to: ["trunk:desk/6001"], recording: forbidden, video: off}
+  - {name: thin, when: 'call.source == "browser" && call.label("kind") == "thin"', to: ["trunk:desk/6002"], bandwidth: 32}
   - {name: patients are told, when: 'call.source == "browser"', to: ["announce:closed"]}
 announcements:
   closed: {file: "${recording}", status: 480}
@@ -174,4 +176,76 @@ test('a route sets headers of the INVITE, and how digits go', async (t) => {
   await patient.page.click('#hangup');
   desk.answer(await desk.hears('', /^BYE /), 200);
   await over();
+});
+
+/** A patient's call by the route that its kind of visit leads to, up to what the desk is sent. */
+async function begins(t, kind) {
+  const desk = await Raw.open(t, 15098);
+  const patient = await Patient.open(t, browser, (await gateway.api('POST', '/api/v1/invites', { to: 'sip:1000@hospital', labels: { kind } })).url);
+  await patient.reach('lobby');
+  return { desk, patient, invite: async () => { await patient.join(); return desk.hears('', /^INVITE /); } };
+}
+
+async function hangsUp({ desk, patient }) {
+  await patient.page.click('#hangup');
+  desk.answer(await desk.hears('', /^BYE /), 200);
+  await over();
+}
+
+test('RFC 7866 §7.3: a route forbids recording; a patient who is recorded all the same is told; and its camera stays off', async (t) => {
+  const all = await begins(t, 'private'), { desk, patient } = all;
+  const page = (f) => patient.page.evaluate(f);
+  await patient.page.waitForFunction(() => document.querySelectorAll('#camera option').length > 1);
+  await patient.page.selectOption('#camera', { index: 1 });
+  await patient.page.waitForFunction(() => document.getElementById('self-video').classList.contains('on'));
+  const invite = await all.invite();
+  assert.match(invite, /^a=recordpref:off\r$/m);
+  assert.match(invite, /^Supported: .*\brecord-aware\b/m);
+  desk.answer(invite, 200, { tag: 'rec', sdp: true, more: 'a=record:on\r\n' });
+  await patient.reach('connected');
+  await until(async () => /is being recorded/.test(await patient.text('recording')), 'the patient to be told');
+  await until(() => page(() => !document.getElementById('self-video').classList.contains('on') && document.getElementById('camera-off').hidden), 'the camera to be let go');
+
+  const dialog = { id: invite.match(/^Call-ID: (\S+)/mi)[1], tag: 'rec', cseq: 1, to: 'us', remote: invite.match(/^From: .*tag=(\S+)/mi)[1], contact: invite.match(/^Contact: <([^>]+)>/mi)[1] };
+  for (const [more, told] of [['a=record:off\r\n', ''], ['a=record:on\r\n', 'This call is being recorded at the hospital’s end.']]) {
+    desk.request('INVITE', dialog, { body: sound(desk, '0', more) });
+    assert.match(await desk.hears(dialog.id, /^SIP\/2\.0 200[^]*INVITE/), /^a=recordpref:off\r$/m);
+    desk.request('ACK', dialog);
+    await until(async () => await patient.text('recording') === told, `the page to say "${told}"`);
+  }
+  assert.equal(await patient.state(), 'connected');
+  await patient.page.reload();
+  await patient.reach('connected');
+  await until(async () => /is being recorded/.test(await patient.text('recording')), 'the patient to be told once more');
+  await hangsUp(all);
+  assert.equal(await patient.text('recording'), '');
+});
+
+test('RFC 7587 §6.1: sound takes no more of a patient\'s line than the route says', async (t) => {
+  const takes = {};
+  for (const kind of ['thin', 'private']) {
+    const all = await begins(t, kind), { desk, patient } = all;
+    const invite = await all.invite();
+    assert.match(invite, kind === 'thin' ? /maxaveragebitrate=9600/ : /^m=audio/m);
+    desk.answer(invite, 200, { tag: kind, sdp: true });
+    await patient.reach('connected');
+    desk.plays(invite);
+    await until(() => desk.packets > 100, 'sound from the patient');
+    const bits = () => patient.page.evaluate(async () => { // each way, with IP, UDP, RTP and the tag of AES-GCM
+      const sum = { in: 0, out: 0 };
+      for (const s of (await window.connections.at(-1).getStats()).values()) {
+        if (s.type === 'outbound-rtp') sum.out += 8 * (s.bytesSent + 56 * s.packetsSent);
+        if (s.type === 'inbound-rtp') sum.in += 8 * (s.bytesReceived + 56 * s.packetsReceived);
+      }
+      return sum;
+    });
+    const before = await bits(), began = Date.now();
+    await new Promise((r) => setTimeout(r, 4000));
+    const after = await bits(), seconds = (Date.now() - began) / 1000;
+    takes[kind] = { in: (after.in - before.in) / seconds / 1000, out: (after.out - before.out) / seconds / 1000 };
+    await hangsUp(all);
+    desk.close();
+  }
+  t.diagnostic(JSON.stringify(takes));
+  for (const way of ['in', 'out']) assert.ok(takes.thin[way] < 32 * 1.08 && takes.thin[way] < takes.private[way], `${way}: ${takes.thin[way]} kbit/s, and ${takes.private[way]} without a word`);
 });

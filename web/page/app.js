@@ -17,6 +17,7 @@ const query = new URLSearchParams(location.search);
 let state = 'joining';
 let peer = '';
 let held = false;
+let recorded = false; // the hospital's end says that the call is
 let sounding = false; // the hospital's end is heard, though it has not answered
 let greeted = false; // the hospital's end knows this page: what is sent arrives
 let name = '';
@@ -44,6 +45,12 @@ function status(key) {
     return;
   }
   $('status').textContent = key === 'incoming' ? (peer ? say('incoming', { peer }) : say('incomingUnknown')) : key ? say(key) : '';
+}
+
+/** @param {boolean} yes */
+function recording(yes) {
+  recorded = yes;
+  $('recording').textContent = yes ? say('recorded') : '';
 }
 
 /** @param {string} key */
@@ -363,6 +370,8 @@ function ended(code, text) {
   pc = null;
   offered = null;
   held = false;
+  recording(false);
+  $('camera-off').hidden = false;
   enter('ended');
   byHospital = text;
   status(`ended.${code}`);
@@ -415,6 +424,11 @@ async function take(m) {
     case 'connected':
       held = false;
       enter('connected');
+      if (m.camera === false) { // the hospital wants none in this call
+        $('camera').value = '';
+        $('camera-off').hidden = true;
+        await openCamera();
+      }
       status(local?.getVideoTracks().length ? 'audioOnly' : 'connected');
       $('hangup').focus();
       break;
@@ -422,6 +436,9 @@ async function take(m) {
       held = m.held;
       enter(held ? 'held' : 'connected');
       status(held ? 'held' : 'connected');
+      break;
+    case 'recording':
+      recording(m.recorded);
       break;
     case 'repair': // the engine hears nothing, or cannot follow; what we noticed ourselves is under way
       if (pc?.connectionState === 'connected') repair();
@@ -536,6 +553,7 @@ $('language').onchange = () => {
   greet();
   status(statusKey);
   notice($('notice').dataset.key ?? '');
+  recording(recorded);
   enter(state);
 };
 window.addEventListener('offline', () => notice('network.lost'));
