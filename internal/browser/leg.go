@@ -273,9 +273,10 @@ func (l *Leg) Offer(want sdp.Session) {
 		return
 	}
 	_, m, ok := want.First(sdp.Audio)
-	held := ok && !m.Direction.Receives()
-	l.held = held
-	l.r.say(message{Type: "held", Held: &held})
+	if held := ok && !m.Direction.Receives(); held != l.held {
+		l.held = held
+		l.r.say(message{Type: "held", Held: &held})
+	}
 	if l.dialled {
 		l.offer.Recorded = want.Recorded
 	} else {

@@ -35,11 +35,11 @@ type Leg interface {
 	// Progress tells a caller that the far end rings (RFC 3261 §13.3.1.1); with
 	// far, that its sound comes already, and what that is.
 	Progress(status int, far *sdp.Session) error
-	// Accept answers the caller. far is what the far end agreed to; its audio
-	// slot's Preferred carries the route's codecs.
+	// Accept answers the caller. far is what the far end agreed to, with the route's
+	// terms.
 	Accept(far sdp.Session) error
-	// Offer tells the peer that the far end changed the directions of the session:
-	// it holds, or no longer. What comes of it changes Want.
+	// Offer tells the peer that the far end changed the session: it holds, or is
+	// recorded, or no longer. What comes of it changes Want.
 	Offer(want sdp.Session)
 	// Signal passes on what travels beside the media.
 	Signal(Info)
