@@ -79,6 +79,7 @@ type Leg struct {
 	rseq      uint32           // UAS: of the last reliable response
 	reliable  []*provisional   // UAS: those not acknowledged, the first of them sent
 	invite    *sipmsg.Request  // the peer's (UAS) or ours (UAC)
+	ack       *sipmsg.Request  // of the last 2xx to an INVITE of ours; nil: there was none
 	tx        sipmsg.ServerTransaction
 	delayed   bool // the INVITE had no offer
 	acks      chan *sipmsg.Request

@@ -3,7 +3,6 @@ package sip
 import (
 	"errors"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	sipmsg "github.com/emiago/sipgo/sip"
@@ -109,15 +108,14 @@ func (l *Leg) propose(want sdp.Session) int {
 	req.SetBody(body)
 	l.askTimer(req)
 	l.mu.Unlock()
-	var ack atomic.Pointer[sipmsg.Request]
-	res := l.await(req, &ack)
+	res := l.await(req)
 	for n := 0; n < tries; n++ {
 		again := l.retried(req, res)
 		if again == nil {
 			break
 		}
 		req, seq = again, again.CSeq().SeqNo
-		res = l.await(req, &ack)
+		res = l.await(req)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,8 +132,7 @@ func (l *Leg) propose(want sdp.Session) int {
 	}
 	state := l.state()
 	state.CSeq = seq
-	ack.Store(vouched(l.named(l.s.inDialog(l.hop, sipmsg.ACK, state)), req))
-	l.s.acknowledge(ack.Load().Clone())
+	l.acknowledge(state, req)
 	if answer, err := l.ep.SetAnswer(res.Body()); err == nil {
 		l.want, l.ours = answer, want
 		l.takeTimer(res)
@@ -148,23 +145,20 @@ func (l *Leg) propose(want sdp.Session) int {
 }
 
 // await runs an INVITE's client transaction to its final response, nil if none
-// came. A 2xx that is repeated is answered by whatever ack holds then.
-func (l *Leg) await(req *sipmsg.Request, ack *atomic.Pointer[sipmsg.Request]) *sipmsg.Response {
+// came.
+func (l *Leg) await(req *sipmsg.Request) *sipmsg.Response {
 	tx, err := l.s.begin(l.s.ctx, l.hop, req)
 	if err != nil {
 		l.log.Debug("re-INVITE not sent", "error", err)
 		return nil
 	}
-	l.s.repeats(tx, ack)
 	for {
 		select {
 		case res := <-tx.Responses():
-			switch {
-			case res.IsProvisional():
-			case res.IsSuccess():
-				return res // the transaction lasts as long as its 2xx may be repeated
-			default:
-				tx.Terminate()
+			if res.IsSuccess() {
+				tx.Terminate() // should it come again, it is known by its dialog
+			}
+			if !res.IsProvisional() {
 				return res
 			}
 		case <-tx.Done():

@@ -159,8 +159,10 @@ func NewServer(o Options) (*Server, error) {
 		return nil, err
 	}
 	var err error
+	forget()
 	s.ua, err = sipgo.NewUA(sipgo.WithUserAgent("sipbridge"), sipgo.WithUserAgenTLSConfig(s.asClient()), sipgo.WithUserAgentDNSResolver(s.names.resolver()),
-		sipgo.WithUserAgentTransportLayerOptions(sipmsg.WithTransportLayerReadFilter(s.filter)))
+		sipgo.WithUserAgentTransportLayerOptions(sipmsg.WithTransportLayerReadFilter(s.filter)),
+		sipgo.WithUserAgentTransactionLayerOptions(sipmsg.WithTransactionLayerUnhandledResponseHandler(s.stray)))
 	if err != nil {
 		return nil, fmt.Errorf("sip: %w", err)
 	}

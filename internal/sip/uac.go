@@ -3,7 +3,7 @@ package sip
 import (
 	"context"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	sipmsg "github.com/emiago/sipgo/sip"
@@ -168,17 +168,12 @@ func (l *Leg) try() *sipmsg.Response {
 		l.over(call.Cause{Status: 503, Q850: 38, Text: "the trunk cannot be reached"})
 		return nil
 	}
+	refused := false
 	defer func() {
-		// Not before the transaction has had its time: a late 200 must be acknowledged.
-		l.mu.Lock()
-		standing := l.phase == confirmed
-		l.mu.Unlock()
-		if !standing {
+		if !refused { // a refusal that comes again is acknowledged by its transaction, a 2xx by its dialog
 			tx.Terminate()
 		}
 	}()
-	ack := new(atomic.Pointer[sipmsg.Request])
-	l.s.repeats(tx, ack)
 	giveUp := l.giveUp
 	provisional, cancelSent := false, false
 	var limit <-chan time.Time
@@ -221,9 +216,10 @@ func (l *Leg) try() *sipmsg.Response {
 				}
 				l.rings(res)
 			case res.IsSuccess():
-				ack.Store(l.stands(res))
+				l.stands(res)
 				return nil
 			default:
+				refused = true
 				return res
 			}
 		}
@@ -233,8 +229,8 @@ func (l *Leg) try() *sipmsg.Response {
 var noAnswer = call.Cause{Status: 504, Q850: 102, Text: "the trunk does not answer"}
 
 // stands takes the 200: the dialog is confirmed and acknowledged. If the call
-// has gone on without it, it is hung up at once. It returns the ACK.
-func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
+// has gone on without it, it is hung up at once.
+func (l *Leg) stands(res *sipmsg.Response) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	late := l.phase != early
@@ -247,22 +243,20 @@ func (l *Leg) stands(res *sipmsg.Response) *sipmsg.Request {
 	state := l.state()
 	state.CSeq = l.invite.CSeq().SeqNo // a PRACK may have been sent since (RFC 3261 §13.2.2.4)
 	l.hears(res)
-	ack := vouched(l.named(l.s.inDialog(l.hop, sipmsg.ACK, state)), l.invite)
-	l.s.acknowledge(ack)
+	l.acknowledge(state, l.invite)
 	if late {
 		bye := l.request(sipmsg.BYE)
 		l.s.tx.Go(func() { l.transact(bye) })
-		return ack
+		return
 	}
 	l.phase = confirmed
 	if err := l.settleAnswer(res); err != nil {
 		l.end(unmet(err), true)
-		return ack
+		return
 	}
 	l.takeTimer(res)
 	l.s.o.Ledger.Open(l.state())
 	l.post(call.Event{Answered: true})
-	return ack
 }
 
 // settleAnswer takes the description of a 200; one that brings none had its say
@@ -279,21 +273,65 @@ func (l *Leg) settleAnswer(res *sipmsg.Response) error {
 	return err
 }
 
-// repeats answers a 2xx that comes again by the ACK that is held then. The
-// transaction lasts half a minute longer than many legs, and keeps nothing of them.
-func (s *Server) repeats(tx *sipmsg.ClientTx, ack *atomic.Pointer[sipmsg.Request]) {
-	tx.OnRetransmission(func(res *sipmsg.Response) {
-		if a := ack.Load(); a != nil && res.IsSuccess() {
-			s.acknowledge(a.Clone())
-		}
-	})
+// acknowledge sends the ACK of a 2xx to an INVITE of ours, and keeps it for a 2xx that
+// comes again. It needs mu.
+func (l *Leg) acknowledge(d DialogState, invite *sipmsg.Request) {
+	l.ack = vouched(l.named(l.s.inDialog(l.hop, sipmsg.ACK, d)), invite)
+	l.s.put(l.ack.Clone())
 }
 
-// acknowledge sends an ACK; one that is lost is sent again when the 200 is.
-func (s *Server) acknowledge(ack *sipmsg.Request) {
+// put sends what has no transaction: an ACK.
+func (s *Server) put(ack *sipmsg.Request) {
 	if err := s.ua.TransportLayer().WriteMsg(ack); err != nil {
 		s.o.Log.Debug("ACK not sent", "error", err)
 	}
+}
+
+// A transaction of ours that brought a 2xx need not wait for another (RFC 6026 §7.2): it
+// would hold all that was said for half a minute, and stray knows as much.
+// The timer is sipgo's for all.
+var forget = sync.OnceFunc(func() { sipmsg.Timer_M = timeT1 })
+
+// stray takes a response whose transaction is over. A 2xx to an INVITE comes again
+// where its ACK was lost; or it is that of another telephone that a proxy rang, too,
+// which is hung up (RFC 3261 §13.2.2.4).
+func (s *Server) stray(res *sipmsg.Response) {
+	seq, id, from, to := res.CSeq(), res.CallID(), res.From(), res.To()
+	if !res.IsSuccess() || seq == nil || seq.MethodName != sipmsg.INVITE || id == nil || from == nil || to == nil {
+		return
+	}
+	ours, _ := from.Params.Get("tag")
+	s.mu.Lock()
+	l := s.legs[key(id.Value(), ours)]
+	s.mu.Unlock()
+	if l == nil {
+		return
+	}
+	theirs, _ := to.Params.Get("tag")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.ack == nil || l.ack.CSeq().SeqNo != seq.SeqNo:
+	case theirs == l.remoteTag:
+		s.put(l.ack.Clone())
+	case !l.uas && res.Contact() != nil:
+		l.decline(res, theirs)
+	}
+}
+
+// decline acknowledges the 2xx of another end than the one that we talk to, and hangs
+// it up. It needs mu.
+func (l *Leg) decline(res *sipmsg.Response, tag string) {
+	d := l.state()
+	d.RemoteTag, d.Target, d.Routes, d.CSeq = tag, res.Contact().Address.String(), nil, l.ack.CSeq().SeqNo
+	for _, r := range routeSet(res, true) {
+		d.Routes = append(d.Routes, r.String())
+	}
+	l.s.put(vouched(l.named(l.s.inDialog(l.hop, sipmsg.ACK, d)), l.invite))
+	d.CSeq++
+	bye := l.named(l.s.inDialog(l.hop, sipmsg.BYE, d))
+	l.log.Info("another telephone answered, too, and is hung up")
+	l.s.tx.Go(func() { l.transact(bye) })
 }
 
 // over takes the end of a call that never stood.
