@@ -238,13 +238,9 @@ func (g *gateway) decide(q policy.Query) policy.Decision {
 
 // trunk is what conditions may know of one.
 func (g *gateway) trunk(name string) policy.Trunk {
-	for _, t := range g.sip.Trunks() {
-		if t.Name == name {
-			up := slices.ContainsFunc(t.Targets, func(at sip.TargetState) bool { return at.State != sip.Down })
-			return policy.Trunk{Up: up, Calls: t.Calls}
-		}
-	}
-	return policy.Trunk{}
+	t, _ := g.sip.Trunk(name)
+	up := slices.ContainsFunc(t.Targets, func(at sip.TargetState) bool { return at.State != sip.Down })
+	return policy.Trunk{Up: up, Calls: t.Calls}
 }
 
 func (g *gateway) endpoint(t sip.Trunk, listen netip.Addr) (media.Endpoint, error) {

@@ -30,6 +30,8 @@ type Expectation struct {
 	Targets   []string          `yaml:"targets" doc:"Where the call goes, as sipbridge route shows it."`
 	Status    int               `yaml:"status" doc:"With what it is refused."`
 	Caller    string            `yaml:"caller" doc:"The number that is shown as the caller's."`
+	Video     string            `yaml:"video" doc:"off."`
+	Record    string            `yaml:"recording" doc:"demanded or forbidden."`
 }
 
 // someMonday is when a call is expected that does not say.
@@ -93,6 +95,8 @@ func (x Expectation) Meet(p *Policy) (Explanation, []Difference, error) {
 		differ("status", fmt.Sprint(x.Status), fmt.Sprint(e.Status))
 	}
 	differ("caller", x.Caller, e.Caller)
+	differ("video", x.Video, e.Video)
+	differ("recording", x.Record, e.Record)
 	return e, out, nil
 }
 

@@ -351,6 +351,10 @@ func TestTermsAreTheRoutes(t *testing.T) {
 	if to := d.Groups[1][0]; !to.Session.Secret || to.Session.Recording != sdp.DontRecord || to.Session.Bandwidth != 40 || !to.Session.Blind || to.DTMF != "info" || to.Headers["X-Ward"] != "cardiology" {
 		t.Errorf("%+v", to)
 	}
+	x := Expectation{Source: "pbx", From: "1", To: "2", Codecs: q.Call.Codecs, Encrypted: true, Route: "wide", Video: "off", Record: "demanded"}
+	if _, differs, err := x.Meet(p); err != nil || !slices.Equal(differs, []Difference{{"recording", "demanded", "forbidden"}}) {
+		t.Errorf("differs: %v, %v", differs, err)
+	}
 	q.Call.Encrypted = false
 	if d := p.Decide(q); d.Route != "other" || d.Groups[0][0].Session.Secret {
 		t.Errorf("%+v", d)

@@ -200,20 +200,33 @@ func (h *health) snapshot() TargetState {
 // Trunks is the state of each trunk.
 func (s *Server) Trunks() []TrunkState {
 	var out []TrunkState
-	for name, t := range s.trunks {
-		st := TrunkState{Name: name}
-		s.mu.Lock()
-		st.Calls, st.Refused = t.limits.calls, maps.Clone(t.limits.refused)
-		s.mu.Unlock()
-		for _, hop := range t.ways() {
-			at := hop.health.snapshot()
-			at.Address, at.Enrolled = hop.address, hop.enrolled()
-			st.Targets = append(st.Targets, at)
-		}
-		if len(st.Targets) == 0 && t.room {
-			st.Targets = []TargetState{{State: Absent, Since: s.since}}
-		}
-		out = append(out, st)
+	for _, t := range s.trunks {
+		out = append(out, s.state(t))
 	}
 	return out
+}
+
+// Trunk is the state of one; false: there is none of that name.
+func (s *Server) Trunk(name string) (TrunkState, bool) {
+	t := s.trunks[name]
+	if t == nil {
+		return TrunkState{}, false
+	}
+	return s.state(t), true
+}
+
+func (s *Server) state(t *trunk) TrunkState {
+	st := TrunkState{Name: t.name}
+	s.mu.Lock()
+	st.Calls, st.Refused = t.limits.calls, maps.Clone(t.limits.refused)
+	s.mu.Unlock()
+	for _, hop := range t.ways() {
+		at := hop.health.snapshot()
+		at.Address, at.Enrolled = hop.address, hop.enrolled()
+		st.Targets = append(st.Targets, at)
+	}
+	if len(st.Targets) == 0 && t.room {
+		st.Targets = []TargetState{{State: Absent, Since: s.since}}
+	}
+	return st
 }
