@@ -161,6 +161,12 @@ const (
 	// relayAfter is how long a relay waits for a way without it: two round trips
 	// over a bad line.
 	relayAfter = 400 * time.Millisecond
+	// silentAfter is how long a browser answers no check and sends none before its path
+	// counts as gone: three of ours and two of its own may be lost.
+	silentAfter = 7 * time.Second
+	// silentLite is that where we send no checks: browsers send theirs every 2.5 to 6 s
+	// (RFC 7675 §5.1).
+	silentLite = 15 * time.Second
 )
 
 // configure sets what every PeerConnection has in common.
@@ -183,12 +189,16 @@ func (b *Browsers) configure(cfg BrowsersConfig) error {
 	se.SetRelayAcceptanceMinWait(relayAfter)
 	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
-	se.SetICETimeouts(5*time.Second, 20*time.Second, 2*time.Second)
 	se.SetFireOnTrackBeforeFirstRTP(true)
 	if err := se.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
 		return err
 	}
-	se.SetLite(cfg.ICE == "lite" || cfg.ICE == "auto" && cfg.Dialer == nil && b.open())
+	lite, silent := cfg.ICE == "lite" || cfg.ICE == "auto" && cfg.Dialer == nil && b.open(), silentAfter
+	if lite {
+		silent = silentLite
+	}
+	se.SetLite(lite)
+	se.SetICETimeouts(silent, 20*time.Second, 2*time.Second)
 	if cfg.Dialer != nil {
 		se.SetICEProxyDialer(cfg.Dialer)
 	}
