@@ -31,7 +31,7 @@ const features = [
   ['a pause is described', 'internal/media/player.go', 'may && p.quiet > fadeAway', 'false', 'TestAPauseOfOpus'],
   ['Opus pauses for who likes it', 'internal/transcode/opus.go', 'pauses = n == 1', 'pauses = false', 'TestAPauseOfOpus'],
   ['Opus is made at the rate that the peer takes', 'internal/transcode/opus.go', 'return min(rate, o.most)', 'return rate', 'TestOpusIsMade'],
-  ['a thin line of a patient\'s is not offered what it cannot carry', 'internal/media/narrow.go', '!Fits(f.Name, w.most)', 'false', 'TestABrowsersLine'],
+  ['a thin line of a patient\'s is not offered what it cannot carry', 'internal/media/terms.go', '!Fits(f.Name, w.most)', 'false', 'TestABrowsersLine'],
   ['keys are heard in the sound', 'internal/media/tones.go', 't.detector.Hear(t.pcm[:n], t.pressed)', 't.detector.Hear(t.pcm[:n], func(dtmf.Digit) {})', 'TestAKeyPressed'],
   ['a key that is heard is muted', 'internal/media/tones.go', 'if t.detector.Suspects() {', 'if false {', 'TestAKeyPressed'],
   ['a key out of tune is none', 'internal/transcode/dtmf/tones.go', 'if d.inTune(0) && d.inTune(1) {', 'if true {', 'TestAKeyOutOfTune'],

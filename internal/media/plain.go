@@ -157,18 +157,6 @@ func (p *Plain) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	return d.Bytes(), nil
 }
 
-// heed takes the terms of whoever has some, whatever the trunk's own word is: from now
-// on nothing passes in the clear, and recording is asked for or forbidden.
-func (p *Plain) heed(want sdp.Session) {
-	if want.Terms.Secret {
-		p.cfg.SRTP = SRTPRequired
-	}
-	if want.Terms.Recording != "" {
-		p.desc.Wish = want.Terms.Recording
-	}
-	p.desc.Recorded = want.Recorded
-}
-
 // keepTypes gives formats the payload types they already have in this dialog
 // (RFC 3264 §8.3.2).
 func keepTypes(formats []sdp.Format, cur *Agreed) []sdp.Format {

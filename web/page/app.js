@@ -1,6 +1,7 @@
 // The patient's page: lobby, call, and what goes wrong said in plain words.
 import { Signalling } from './signalling.js';
 import { check, verdict } from './check.js';
+import { Devices } from './devices.js';
 import { say, speak, language } from './text.js';
 
 /** @param {string} id @returns {any} */
@@ -8,7 +9,6 @@ const $ = (id) => document.getElementById(id);
 
 const query = new URLSearchParams(location.search);
 
-/** @type {MediaStream | null} */ let local = null;
 /** @type {RTCPeerConnection | null} */ let pc = null;
 /** @type {RTCIceServer[]} What helps where the network is closed; the welcome tells. */ let relays = [];
 /** @type {Signalling} */ let signalling;
@@ -31,7 +31,7 @@ function enter(s) {
   $('lobby').hidden = calling;
   $('call').hidden = !calling;
   $('keypad').disabled = s !== 'connected' && s !== 'held' && !(s === 'ringing' && sounding);
-  ringback(s === 'ringing' && !sounding);
+  devices.ring(s === 'ringing' && !sounding);
   $('decline').hidden = !offered;
   $('join').dataset.text = offered ? 'answer' : s === 'ended' ? 'again' : 'join';
   $('join').textContent = say($('join').dataset.text);
@@ -66,7 +66,7 @@ function settled(kind) {
 }
 
 function joinable() {
-  $('join').disabled = !local || !greeted;
+  $('join').disabled = !devices.stream || !greeted;
   $('check').disabled = !greeted || checking;
 }
 
@@ -105,111 +105,19 @@ async function checkWays() {
 
 // ---- microphone and camera ----
 
-async function openMedia() {
-  if (!navigator.mediaDevices) {
-    notice('media.insecure');
-    return;
-  }
-  const plain = query.has('plain'); // no processing of the sound: for measuring
-  const audio = plain ? { echoCancellation: false, noiseSuppression: false, autoGainControl: false } : true;
-  try {
-    const fresh = await navigator.mediaDevices.getUserMedia({
-      audio: $('microphone').value ? { ...(audio === true ? {} : audio), deviceId: { exact: $('microphone').value } } : audio,
-    });
-    stop(local?.getAudioTracks());
-    const camera = local?.getVideoTracks() ?? [];
-    local = new MediaStream([...fresh.getAudioTracks(), ...camera]);
+const devices = new Devices({
+  plain: query.has('plain'),
+  async opened(track) {
     settled('media.');
     joinable();
-    const sender = pc?.getSenders().find((s) => s.track?.kind === 'audio');
-    if (sender) await sender.replaceTrack(local.getAudioTracks()[0]);
+    await pc?.getSenders().find((s) => s.track?.kind === 'audio')?.replaceTrack(track);
     mute(muted());
-    meter();
-    await listDevices();
-  } catch (e) {
-    const known = ['NotAllowedError', 'NotFoundError', 'NotReadableError'];
-    notice('media.' + (known.includes(e.name) ? e.name : 'other'));
+  },
+  failed(why) {
+    notice(`media.${why}`);
     $('join').disabled = true;
-  }
-}
-
-async function openCamera() {
-  stop(local?.getVideoTracks());
-  for (const t of local?.getVideoTracks() ?? []) local?.removeTrack(t);
-  $('self-video').classList.remove('on');
-  if (!$('camera').value) return;
-  try {
-    const s = await navigator.mediaDevices.getUserMedia({ video: { deviceId: { exact: $('camera').value } } });
-    for (const t of s.getVideoTracks()) local?.addTrack(t);
-    $('self-video').srcObject = s;
-    $('self-video').classList.add('on');
-  } catch {
-    $('camera').value = '';
-  }
-}
-
-async function listDevices() {
-  const devices = await navigator.mediaDevices.enumerateDevices();
-  fill($('microphone'), devices.filter((d) => d.kind === 'audioinput'), local?.getAudioTracks()[0]?.getSettings().deviceId);
-  const chosen = $('camera').value;
-  fill($('camera'), devices.filter((d) => d.kind === 'videoinput'), chosen);
-  const none = new Option(say('noCamera'), '', !chosen, !chosen);
-  $('camera').prepend(none);
-  if (!chosen) $('camera').value = '';
-}
-
-/** @param {HTMLSelectElement} select @param {MediaDeviceInfo[]} devices @param {string} [chosen] */
-function fill(select, devices, chosen) {
-  select.replaceChildren(...devices.map((d, i) => new Option(d.label || `${i + 1}`, d.deviceId, false, d.deviceId === chosen)));
-}
-
-/** @param {MediaStreamTrack[]} [tracks] */
-function stop(tracks) {
-  for (const t of tracks ?? []) t.stop();
-}
-
-/** @type {AudioContext | null} */ let context = null;
-
-function meter() {
-  context?.close();
-  context = new AudioContext();
-  const analyser = context.createAnalyser();
-  context.createMediaStreamSource(/** @type {MediaStream} */ (local)).connect(analyser);
-  const samples = new Float32Array(analyser.fftSize);
-  const mine = context;
-  const draw = () => {
-    if (mine !== context) return;
-    analyser.getFloatTimeDomainData(samples);
-    $('level').value = Math.min(1, 4 * Math.sqrt(samples.reduce((s, x) => s + x * x, 0) / samples.length));
-    setTimeout(draw, 100);
-  };
-  draw();
-}
-
-/** @type {OscillatorNode | null} */ let tone = null;
-
-/** What a caller hears while it rings, unless the hospital's end sends a sound of
- * its own: 425 Hz, one second in five (ETSI TR 101 041-2).
- * @param {boolean} on */
-function ringback(on) {
-  if (on === !!tone || !context) return;
-  if (!on) {
-    tone?.stop();
-    tone = null;
-    return;
-  }
-  tone = context.createOscillator();
-  tone.frequency.value = 425;
-  const volume = context.createGain();
-  const begin = context.currentTime;
-  volume.gain.value = 0;
-  for (let n = 0; n < 60; n++) {
-    volume.gain.setValueAtTime(0.1, begin + 5 * n);
-    volume.gain.setValueAtTime(0, begin + 5 * n + 1);
-  }
-  tone.connect(volume).connect(context.destination);
-  tone.start();
-}
+  },
+});
 
 // ---- the call ----
 
@@ -239,8 +147,8 @@ function connect() {
       }
     }
   };
-  const track = local?.getAudioTracks()[0];
-  if (track) pc.addTrack(track, /** @type {MediaStream} */ (local));
+  const track = devices.stream?.getAudioTracks()[0];
+  if (track) pc.addTrack(track, /** @type {MediaStream} */ (devices.stream));
   Object.assign(window, { pc });
   return pc;
 }
@@ -425,11 +333,10 @@ async function take(m) {
       held = false;
       enter('connected');
       if (m.camera === false) { // the hospital wants none in this call
-        $('camera').value = '';
         $('camera-off').hidden = true;
-        await openCamera();
+        await devices.closeCamera();
       }
-      status(local?.getVideoTracks().length ? 'audioOnly' : 'connected');
+      status(devices.stream?.getVideoTracks().length ? 'audioOnly' : 'connected');
       $('hangup').focus();
       break;
     case 'held':
@@ -490,7 +397,7 @@ async function welcomed(s) {
   enter('reconnecting');
   status('reconnecting');
   await ready;
-  if (local) await offer('rejoin');
+  if (devices.stream) await offer('rejoin');
 }
 
 function greet() {
@@ -502,7 +409,7 @@ const muted = () => $('mute').getAttribute('aria-pressed') === 'true';
 /** @param {boolean} on */
 function mute(on) {
   $('mute').setAttribute('aria-pressed', String(on));
-  for (const t of local?.getAudioTracks() ?? []) t.enabled = !on;
+  for (const t of devices.stream?.getAudioTracks() ?? []) t.enabled = !on;
 }
 
 /** @param {string} digit */
@@ -543,10 +450,10 @@ $('mute').onclick = () => {
 $('camera-off').onclick = () => {
   const off = $('camera-off').getAttribute('aria-pressed') !== 'true';
   $('camera-off').setAttribute('aria-pressed', String(off));
-  for (const t of local?.getVideoTracks() ?? []) t.enabled = !off;
+  for (const t of devices.stream?.getVideoTracks() ?? []) t.enabled = !off;
 };
-$('microphone').onchange = openMedia;
-$('camera').onchange = openCamera;
+$('microphone').onchange = () => devices.open();
+$('camera').onchange = () => devices.openCamera();
 $('language').onchange = () => {
   localStorage.setItem('language', $('language').value);
   speak($('language').value);
@@ -568,7 +475,7 @@ if (!tab) {
 }
 enter('joining');
 status('joining');
-const ready = openMedia();
+const ready = devices.open();
 signalling = new Signalling(location.href.replace(/^http/, 'ws').replace(/[?#].*$/, '') + '/signal', tab);
 let chain = Promise.resolve();
 signalling.addEventListener('message', (e) => {

@@ -52,6 +52,7 @@ export class Signalling extends EventTarget {
     ws.onclose = () => {
       clearTimeout(silence);
       if (ws !== this.ws || this.over) return;
+      this.welcomed = false;
       this.dispatchEvent(new Event('lost'));
       this.timer = setTimeout(() => this.connect(), this.wait);
       this.wait = Math.min(this.wait * 2, 4000);

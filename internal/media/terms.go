@@ -8,6 +8,18 @@ import (
 	"github.com/sipbridge/sipbridge/internal/sdp"
 )
 
+// heed takes the terms of whoever has some, whatever the trunk's own word is: from now
+// on nothing passes in the clear, and recording is asked for or forbidden.
+func (p *Plain) heed(want sdp.Session) {
+	if want.Terms.Secret {
+		p.cfg.SRTP = SRTPRequired
+	}
+	if want.Terms.Recording != "" {
+		p.desc.Wish = want.Terms.Recording
+	}
+	p.desc.Recorded = want.Recorded
+}
+
 // What sound takes of a line beside the encoding's own bits, at 50 packets a second:
 // IPv4, UDP, RTP and the tag of SRTP; and the least of all that Opus is intelligible
 // with (RFC 6716 §2.1.1). All in bit/s.
