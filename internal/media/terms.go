@@ -70,7 +70,8 @@ func narrow(description string, most int) string {
 	return out.String()
 }
 
-// narrowed has our own encoder heed the same.
+// narrowed says the same of one format: what we describe to a telephone whose sound may
+// cross untouched, or what our own encoder heeds.
 func narrowed(f *sdp.Format, most int) {
 	if most > 0 && strings.EqualFold(f.Name, "opus") {
 		f.Params = strings.TrimPrefix(f.Params+";maxaveragebitrate="+strconv.Itoa(opusRate(most)), ";")

@@ -92,6 +92,7 @@ test('a portal takes a hospital out, and in again, when its file says so', async
   await goes.patient.told('This link is not valid');
   await until(() => present().join() === '1,0', () => `the portal to see it off: ${present()}`);
   await until(async () => !await world.second.engine.metric('sipbridge_portal_reached'), 'the engine to be shut out');
+  goes.phone.answer(await goes.phone.hears('', /^BYE/, 25_000), 200);
   await goesOn(stays);
   file(whole);
   await until(() => present().join() === '1,1', 'the hospital to be back', 30_000);
