@@ -29,6 +29,7 @@ const features = [
   ['comfort noise is agreed on', 'internal/media/plain.go', 'formats = append(formats, noise8k())', '', 'TestPausesAreAgreed'],
   ['a pause of Opus is no loss', 'internal/transcode/transcode.go', 'len(payload) <= opusPause', 'false', 'TestAPauseOfOpus'],
   ['a pause is described', 'internal/media/player.go', 'may && p.quiet > fadeAway', 'false', 'TestAPauseOfOpus'],
+  ['Opus is coded as the line is', 'internal/transcode/opus.go', 'percent, rate = max(percent, leastRepeated), o.lossy()*4/3', '', 'TestOpusCodes'],
   ['Opus pauses for who likes it', 'internal/transcode/opus.go', 'pauses = n == 1', 'pauses = false', 'TestAPauseOfOpus'],
   ['Opus is made at the rate that the peer takes', 'internal/transcode/opus.go', 'return min(rate, o.most)', 'return rate', 'TestOpusIsMade'],
   ['a thin line of a patient\'s is not offered what it cannot carry', 'internal/media/terms.go', '!Fits(f.Name, w.most)', 'false', 'TestABrowsersLine'],

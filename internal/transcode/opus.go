@@ -22,31 +22,71 @@ var opusCodec = Codec{
 // and cannot be told apart on telephone sound (docs/decisions/004-opus.md).
 const OpusComplexity = 5
 
+// opusEncoder is libopus in one of its two ways of coding (RFC 6716 §2.1): the
+// transform (CELT) while nothing is lost and the line has room, for it costs half and is
+// nearer to the original; linear prediction (SILK) as soon as something is lost, for it
+// can repeat itself, where pauses are wanted, for it finds them, and where there is
+// little room.
 type opusEncoder struct {
-	e    *opus.Encoder
-	rate int // bit/s where nothing is lost
-	most int // that the peer takes; 0: it did not say
+	e      *opus.Encoder
+	hz     int
+	clear  int // bit/s where nothing is lost
+	most   int // that the peer takes; 0: it did not say
+	spoken bool
 }
 
+// What libopus is given, in bit/s: from here on more is not understood better.
+const (
+	celtNarrow, silkNarrow = 40_000, 24_000 // 8 kHz
+	celtWide, silkWide     = 56_000, 32_000 // 16 kHz
+)
+
+// leastRepeated is the loss, in per cent, from which libopus goes over to SILK by
+// itself; it repeats itself for less as if it were that.
+const leastRepeated = 6
+
 func newOpusEncoder(rate int) (Encoder, error) {
-	e, err := opus.NewEncoder(rate, 1, opus.AppVoIP)
-	if err != nil {
+	o := &opusEncoder{hz: rate}
+	if err := o.begin(false); err != nil {
 		return nil, err
 	}
-	bitrate := 24_000 // from here on more is not understood better
-	if rate > 8000 {
-		bitrate = 32_000
+	return o, nil
+}
+
+// begin makes the encoder anew: libopus does not change its mind about what it is for.
+func (o *opusEncoder) begin(spoken bool) error {
+	application := opus.AppAudio // CELT from 18 kbit/s on
+	o.clear = celtNarrow
+	if o.hz > 8000 {
+		o.clear = celtWide
 	}
+	if spoken {
+		application = opus.AppVoIP // SILK up to 64 kbit/s
+		o.clear = o.lossy()
+	}
+	e, err := opus.NewEncoder(o.hz, 1, application)
+	if err != nil {
+		return err
+	}
+	o.e, o.spoken = e, spoken
 	for _, set := range []func() error{
 		func() error { return e.SetComplexity(OpusComplexity) },
-		func() error { return e.SetBitrate(bitrate) },
+		func() error { return e.SetBitrate(o.within(o.clear)) },
 		func() error { return e.SetInBandFEC(true) },
 	} {
 		if err := set(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return &opusEncoder{e: e, rate: bitrate}, nil
+	return nil
+}
+
+// lossy is what SILK is given, in bit/s, without its repetitions.
+func (o *opusEncoder) lossy() int {
+	if o.hz > 8000 {
+		return silkWide
+	}
+	return silkNarrow
 }
 
 func (o *opusEncoder) Encode(dst []byte, pcm []int16) (int, error) { return o.e.Encode(pcm, dst) }
@@ -68,7 +108,12 @@ func (o *opusEncoder) Heed(to sdp.Format) error {
 			o.most = n
 		}
 	}
-	if err := o.e.SetBitrate(o.within(o.rate)); err != nil {
+	if spoken := pauses || o.within(o.clear) < o.clear; spoken != o.spoken {
+		if err := o.begin(spoken); err != nil {
+			return err
+		}
+	}
+	if err := o.e.SetBitrate(o.within(o.clear)); err != nil {
 		return err
 	}
 	return o.e.SetDTX(pauses)
@@ -91,10 +136,9 @@ func (o *opusEncoder) Spend(effort int) error { return o.e.SetComplexity(effort)
 // Expect sets how much of itself each packet repeats, and gives it the room:
 // libopus repeats nothing where that would cost too much of the sound.
 func (o *opusEncoder) Expect(loss float64) error {
-	percent := int(min(max(loss, 0), 1)*100 + 0.5)
-	rate := o.rate
+	percent, rate := int(min(max(loss, 0), 1)*100+0.5), o.clear
 	if percent > 0 {
-		rate = rate * 4 / 3
+		percent, rate = max(percent, leastRepeated), o.lossy()*4/3
 	}
 	if err := o.e.SetBitrate(o.within(rate)); err != nil {
 		return err

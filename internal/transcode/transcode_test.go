@@ -477,3 +477,53 @@ func TestOpusIsMadeAtTheRateThatThePeerTakes(t *testing.T) {
 		t.Errorf("%d bit/s, for a wish that is none", nonsense)
 	}
 }
+
+func TestOpusCodesAsTheLineIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		params    string
+		loss      float64
+		celt      bool
+		at16, at8 int // the most bit/s
+	}{
+		"nothing is lost":               {"", 0, true, 60_000, 44_000},
+		"a little is lost":              {"", 0.01, false, 50_000, 36_000},
+		"much is lost":                  {"", 0.3, false, 50_000, 36_000},
+		"the peer likes pauses":         {"usedtx=1", 0, false, 36_000, 26_000},
+		"the line is narrow":            {"maxaveragebitrate=20000", 0, false, 23_000, 23_000},
+		"the line has room for more":    {"maxaveragebitrate=64000", 0, true, 60_000, 44_000},
+		"narrow, and something is lost": {"maxaveragebitrate=20000", 0.1, false, 23_000, 23_000},
+	} {
+		for hz, most := range map[int]int{8000: c.at8, 16000: c.at16} {
+			e, err := newOpusEncoder(hz)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := e.(*opusEncoder)
+			if err := o.Heed(sdp.Format{Params: c.params}); err != nil {
+				t.Fatal(err)
+			}
+			if err := o.Expect(c.loss); err != nil {
+				t.Fatal(err)
+			}
+			pcm := make([]int16, hz/50)
+			bytes := 0
+			var buf [MaxPayload]byte
+			for i := range 100 {
+				for k := range pcm {
+					pcm[k] = int16(6000 * math.Sin(float64(i*len(pcm)+k)*0.11*float64(1+i%5)))
+				}
+				n, err := o.Encode(buf[:], pcm)
+				if err != nil {
+					t.Fatal(err)
+				}
+				bytes += n
+				if celt := buf[0]>>3 >= 16; celt != c.celt { // RFC 6716 §3.1
+					t.Fatalf("%s, %d Hz: configuration %d", name, hz, buf[0]>>3)
+				}
+			}
+			if rate := bytes * 8 / 2; rate > most {
+				t.Errorf("%s, %d Hz: %d bit/s", name, hz, rate)
+			}
+		}
+	}
+}
