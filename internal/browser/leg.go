@@ -116,6 +116,10 @@ func (l *Leg) hear(events <-chan media.Event) {
 			if l.phase == talking {
 				l.r.say(message{Type: "repair"})
 			}
+		case media.Wider:
+			if l.phase != over {
+				l.r.say(message{Type: "renegotiate"})
+			}
 		case media.Failed:
 			if l.r.attached {
 				l.end(call.MediaLost, true)
@@ -176,11 +180,7 @@ func (l *Leg) rejoin(offer string) {
 	if l.phase != talking && !l.early {
 		return // the far end says nothing yet
 	}
-	far := l.far
-	if l.dialled {
-		far = l.offer
-	}
-	if err := l.answer(far); err != nil {
+	if err := l.answer(l.opposite()); err != nil {
 		l.end(call.AsCause(err), true)
 		return
 	}
@@ -195,6 +195,32 @@ func (l *Leg) rejoin(offer string) {
 		l.r.say(message{Type: "held", Held: &held})
 	}
 	l.log.Info("page came back")
+}
+
+// renegotiated takes what the page describes anew on the connection that it has. Where
+// nothing comes of it, the page is asked for another connection.
+func (l *Leg) renegotiated(offer string) {
+	if l.phase != talking && !l.early {
+		return
+	}
+	want, err := l.ep.SetOffer([]byte(offer))
+	if err == nil {
+		l.want = want
+		err = l.answer(l.opposite())
+	}
+	if err != nil {
+		l.r.f.Malformed.Add(1)
+		l.log.Info("renegotiation failed", "error", err)
+		l.r.say(message{Type: "repair"})
+	}
+}
+
+// opposite is what the page's answers and offers are for.
+func (l *Leg) opposite() sdp.Session {
+	if l.dialled {
+		return l.offer
+	}
+	return l.far
 }
 
 // Progress implements call.Leg.
@@ -218,7 +244,10 @@ func (l *Leg) answer(far sdp.Session) error {
 	if err != nil {
 		return err
 	}
-	l.far, l.early = far, true
+	l.early = true
+	if !l.dialled {
+		l.far = far
+	}
 	l.r.say(message{Type: "answer", SDP: string(b)})
 	return nil
 }
@@ -243,10 +272,7 @@ func (l *Leg) Accept(far sdp.Session) error {
 // connected tells the page that the two may talk, and on what terms. It needs the
 // room's mutex.
 func (l *Leg) connected() {
-	far := l.far
-	if l.dialled {
-		far = l.offer
-	}
+	far := l.opposite()
 	m := message{Type: "connected"}
 	if far.Terms.Blind {
 		m.Camera = new(bool)

@@ -217,6 +217,10 @@ func (r *room) handle(m message) {
 		} else {
 			r.say(message{Type: "ended", Code: "over"})
 		}
+	case "renegotiate":
+		if l != nil {
+			l.renegotiated(m.SDP)
+		}
 	case "answer":
 		if l != nil {
 			l.answered(m.SDP)

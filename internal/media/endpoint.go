@@ -55,6 +55,7 @@ const (
 	Digit
 	Disconnected // the path went silent; it may come back
 	Moved        // ICE chose a path that the sound cannot take: another connection is wanted
+	Wider        // the far end hears more than the peer was told: another description is wanted
 	Failed
 )
 

@@ -132,6 +132,7 @@ func (p *Path) build() {
 			}
 		}
 	}
+	p.src.reaches(p.da.Send)
 	for _, st := range p.stages { // what the peer sends is what it listed first
 		switch {
 		case !st.in.Same(p.sa.Send):

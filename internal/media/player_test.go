@@ -360,11 +360,15 @@ func TestALongPacketsLossIsMadeUpWhole(t *testing.T) {
 	}
 }
 
-// What the far end reports lost makes Opus repeat itself, and take the room for it.
+// What the far end reports lost makes Opus code so that it can repeat itself (SILK), and
+// take the room for it.
 func TestTheEncoderHearsOfLoss(t *testing.T) {
-	size := func(loss uint8) (n int) {
+	size := func(loss uint8, params string) (n, silk int) {
 		src := plainStream("PCMA")
 		dst := plainStream("opus")
+		told := *dst.agreed.Load()
+		told.Send.Params = params
+		dst.agreed.Store(&told)
 		w := new(timed)
 		var below transmitter = w
 		dst.below.Store(&below)
@@ -379,10 +383,20 @@ func TestTheEncoderHearsOfLoss(t *testing.T) {
 		}
 		for _, g := range w.got {
 			n += len(g.payload)
+			if g.payload[0]>>3 < 12 { // RFC 6716 §3.1
+				silk++
+			}
 		}
-		return n
+		return n, silk
 	}
-	if quiet, repeating := size(0), size(50); repeating < quiet*11/10 {
+	if _, silk := size(0, ""); silk > 0 {
+		t.Errorf("%d packets without loss are ready to repeat themselves", silk)
+	}
+	if _, silk := size(50, ""); silk < 190 {
+		t.Errorf("%d of 200 packets could repeat themselves, where a fifth is lost", silk)
+	}
+	quiet, _ := size(0, "usedtx=1")
+	if repeating, _ := size(50, "usedtx=1"); repeating < quiet*11/10 {
 		t.Errorf("%d octets without loss, %d where a fifth is lost", quiet, repeating)
 	}
 }

@@ -101,6 +101,8 @@ type Stream struct {
 	sink   atomic.Pointer[Sink]
 	below  atomic.Pointer[transmitter]
 	digit  func(dtmf.Digit)
+	enough atomic.Int32 // the sampling rate in Hz that the sender was told is enough; 0: it was told nothing
+	widen  func()       // more than that is heard
 
 	// What we send. The sequence number is shared by the path and by key
 	// presses of our own, hence atomic; so that they need no lock.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pion/webrtc/v4"
 
@@ -31,6 +32,8 @@ type WebRTC struct {
 	offered sdp.Session
 	most    int // kbit/s that sound may take; 0: what it likes
 
+	wide atomic.Bool // the browser was told that not all of its sound is heard, and more was
+
 	mu     sync.Mutex // guards closed and now against pion's callbacks
 	closed bool
 	now    *peer // who may speak for the endpoint
@@ -41,6 +44,11 @@ type WebRTC struct {
 func (b *Browsers) NewWebRTC(relays func() []ICEServer) (*WebRTC, error) {
 	w := &WebRTC{browsers: b, relays: relays, events: make(chan Event, eventQueue)}
 	w.stream = newStream(b.loops, "srtp", func(d dtmf.Digit) { w.tell(nil, Event{Kind: Digit, Digit: d}) })
+	w.stream.widen = func() {
+		if !w.wide.Swap(true) {
+			w.tell(nil, Event{Kind: Wider})
+		}
+	}
 	if err := w.connect(); err != nil {
 		return nil, err
 	}
@@ -77,7 +85,7 @@ func (w *WebRTC) drop() bool {
 
 // Offer describes one sound line; candidates follow as events (RFC 8838).
 func (w *WebRTC) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
-	w.most = want.Terms.Bandwidth
+	limits := w.limits(want)
 	if err := w.peer.audio.SetCodecPreferences(parameters(w.able(want.Terms.Codecs))); err != nil {
 		return nil, fmt.Errorf("media: offer: %w", err)
 	}
@@ -88,7 +96,7 @@ func (w *WebRTC) Offer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if err := w.peer.pc.SetLocalDescription(d); err != nil {
 		return nil, fmt.Errorf("media: offer: %w", err)
 	}
-	return []byte(narrow(d.SDP, w.most)), nil
+	return []byte(limited(d.SDP, limits)), nil
 }
 
 // SetAnswer takes the browser's answer.
@@ -155,7 +163,7 @@ func (w *WebRTC) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	if !ok {
 		return nil, ErrNoOffer
 	}
-	w.most = want.Terms.Bandwidth
+	limits := w.limits(want)
 	ours := w.able(want.Terms.Codecs)
 	var formats []sdp.Format
 	for _, f := range ours {
@@ -191,7 +199,7 @@ func (w *WebRTC) Answer(_ context.Context, want sdp.Session) ([]byte, error) {
 	a.Direction = lm.Direction
 	narrowed(&a.Send, w.most)
 	w.stream.settle(a)
-	return []byte(narrow(d.SDP, w.most)), nil
+	return []byte(limited(d.SDP, limits)), nil
 }
 
 // Rollback forgets an offer of ours that came to nothing.

@@ -249,3 +249,24 @@ test('RFC 7587 §6.1: sound takes no more of a patient\'s line than the route sa
   t.diagnostic(JSON.stringify(takes));
   for (const way of ['in', 'out']) assert.ok(takes.thin[way] < 32 * 1.08 && takes.thin[way] < takes.private[way], `${way}: ${takes.thin[way]} kbit/s, and ${takes.private[way]} without a word`);
 });
+
+test('RFC 7587 §6.1: a browser is told how much of its sound is heard, and anew on the same connection when it is more', async (t) => {
+  const all = await begins(t, 'told'), { desk, patient } = all;
+  const invite = await all.invite();
+  desk.answer(invite, 200, { tag: 'wide', sdp: true });
+  await patient.reach('connected');
+  const told = () => patient.page.evaluate(() => window.connections.at(-1).remoteDescription.sdp.match(/^a=fmtp:\d+ .*useinbandfec.*$/m)[0]);
+  for (const limit of [/\bmaxplaybackrate=8000\b/, /\bmaxaveragebitrate=40000\b/]) assert.match(await told(), limit);
+  desk.plays(invite);
+  await until(() => desk.packets > 100, 'sound from the patient');
+  const dialog = { id: invite.match(/^Call-ID: (\S+)/mi)[1], tag: 'wide', cseq: 1, to: 'us', remote: invite.match(/^From: .*tag=(\S+)/mi)[1], contact: invite.match(/^Contact: <([^>]+)>/mi)[1] };
+  desk.request('INVITE', dialog, { body: sound(desk, '9') });
+  assert.match(await desk.hears(dialog.id, /^SIP\/2\.0 200[^]*INVITE/), /^m=audio \d+ RTP\/AVP 9/m);
+  desk.request('ACK', dialog);
+  await until(async () => !/maxplaybackrate/.test(await told()), 'the page to be told that all is heard');
+  const packets = desk.packets;
+  await until(() => desk.packets > packets + 100, 'sound from the patient');
+  assert.equal(await patient.page.evaluate(() => window.connections.length), 1);
+  assert.equal(await patient.state(), 'connected');
+  await hangsUp(all);
+});

@@ -326,6 +326,11 @@ async function take(m) {
       await pc.setRemoteDescription({ type: 'answer', sdp: m.sdp });
       await flush();
       break;
+    case 'renegotiate': // the far end hears more of us now; a connection that is under way is described so anyway
+      if (pc?.signalingState !== 'stable') break;
+      await pc.setLocalDescription();
+      signalling.send({ type: 'renegotiate', sdp: pc.localDescription?.sdp });
+      break;
     case 'candidate':
       await candidate(m.candidate);
       break;
