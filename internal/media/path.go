@@ -265,7 +265,7 @@ func (p *Path) play(at time.Duration) bool {
 	for pl.due <= at {
 		begins := pl.silent
 		pt := st.out.PT
-		frame := pl.frame(at, p.src, p.da.Noise.Name != "")
+		frame := pl.frame(pl.due, p.src, p.da.Noise.Name != "")
 		if frame == nil {
 			break
 		}

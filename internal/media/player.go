@@ -21,6 +21,7 @@ type player struct {
 	hidden    time.Duration // concealed without a break
 	owed      time.Duration // of that, while no packet waited: those that were lost need it no more
 	changed   time.Duration // when the tempo was last changed
+	ample     time.Duration // since when sound waits longer than it need; 0: it does not
 	silent    bool          // nothing is being said: the next frame begins a talk spurt
 	resting   bool          // the sender pauses, and has said so
 	resume    time.Duration // when a talk spurt after that is played
@@ -45,6 +46,12 @@ const (
 	describeEvery = 25
 	// ease is the shortest time between two changes of the tempo.
 	ease = 100 * time.Millisecond
+	// patience is how long sound waits longer than it need before words are shortened, not
+	// pauses alone: a network that was slow once mostly is so again, and each change is
+	// heard a little.
+	patience = 5 * time.Second
+	// enough is how much longer than it need it may wait meanwhile.
+	enough = 100 * time.Millisecond
 )
 
 func newPlayer(coder *transcode.Transcoder, clock int) *player {
@@ -187,15 +194,23 @@ func (p *player) delay() time.Duration {
 
 // tempo plays faster while sound waits longer than the network asks for, slower
 // while it waits less: so the delay follows the network, and clocks may differ.
+// It is in no hurry: what is said is touched only when pauses are not enough.
 func (p *player) tempo(at, after time.Duration) transcode.Tempo {
-	if at-p.changed < ease {
-		return transcode.Steady
+	want := p.delay()
+	over := after - want - 2*beat
+	if over <= 0 {
+		p.ample = 0
+	} else if p.ample == 0 {
+		p.ample = at
 	}
-	switch want := p.delay(); {
-	case after > want+2*beat:
+	switch {
+	case at-p.changed < ease:
+	case over > enough, over > 0 && at-p.ample >= patience:
 		p.changed = at
 		return transcode.Shorter
-	case after < want:
+	case over > 0:
+		return transcode.Tighter
+	case after < want-beat/2:
 		p.changed = at
 		return transcode.Longer
 	}

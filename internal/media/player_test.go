@@ -420,3 +420,53 @@ func TestSoundWaitsForItsRepairWherePacketsAreLost(t *testing.T) {
 		}
 	}
 }
+
+func TestWordsLastAsLongAsTheyDidWherePausesAreEnough(t *testing.T) {
+	coder, err := transcode.New(codec("PCMA"), codec("opus"), 20*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlayer(coder, 8000) // which knows of no late packet
+	for _, c := range []struct {
+		at, after time.Duration
+		want      transcode.Tempo
+	}{
+		{1 * time.Second, 10 * time.Millisecond, transcode.Steady},
+		{2 * time.Second, 50 * time.Millisecond, transcode.Tighter},
+		{6 * time.Second, 50 * time.Millisecond, transcode.Tighter},
+		{8 * time.Second, 50 * time.Millisecond, transcode.Shorter},
+		{8*time.Second + ease/2, 50 * time.Millisecond, transcode.Steady},
+		{9 * time.Second, 20 * time.Millisecond, transcode.Steady},
+		{10 * time.Second, 50 * time.Millisecond, transcode.Tighter}, // patient once more
+		{11 * time.Second, 200 * time.Millisecond, transcode.Shorter},
+		{12 * time.Second, 0, transcode.Longer},
+	} {
+		if got := p.tempo(c.at, c.after); got != c.want {
+			t.Errorf("at %v, played after %v: tempo %d, want %d", c.at, c.after, got, c.want)
+		}
+	}
+}
+
+// A drum that is late does not make the sound late: it is played for when it was due.
+func TestALateDrumTouchesNoWord(t *testing.T) {
+	src, dst := plainStream("PCMA"), plainStream("opus")
+	w := new(timed)
+	var below transmitter = w
+	dst.below.Store(&below)
+	p := NewPath(src, dst)
+	p.now = func() time.Duration { return w.at }
+	src.Forward(p)
+	all := talker(t, 200)
+	first := all[0].at
+	for i, a := range all {
+		w.at = a.at
+		src.receive(&a.pkt)
+		if i%10 == 9 { // 200 ms late
+			p.play(a.at)
+		}
+	}
+	p.play(all[len(all)-1].at + 10*beat)
+	if pl := p.playing.player; pl.changed != 0 || pl.ample != 0 {
+		t.Errorf("begun at %v, the tempo changed at %v, too much waited since %v", first, pl.changed, pl.ample)
+	}
+}

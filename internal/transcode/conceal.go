@@ -128,7 +128,7 @@ func resemblance(a, b []int16) float64 {
 // other unheard; what is quieter than hushed may always.
 const (
 	alike  = 0.7
-	hushed = 64
+	hushed = 160
 )
 
 // blendMS is the length over which two pieces of sound are laid over each other.
@@ -152,12 +152,17 @@ func reach(pcm []int16, rate int) (lag, over int, ok bool) {
 	if best >= alike {
 		return lag, over, true
 	}
+	return most, over, most >= least && quiet(pcm)
+}
+
+// quiet reports whether nothing is said in a piece of sound.
+func quiet(pcm []int16) bool {
 	for _, s := range pcm {
 		if s > hushed || s < -hushed {
-			return 0, 0, false
+			return false
 		}
 	}
-	return most, over, most >= least
+	return true
 }
 
 // shorten takes up to 10 ms out of a piece of sound without a click (WSOLA). It

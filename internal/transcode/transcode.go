@@ -183,7 +183,8 @@ type Tempo int8
 // cannot be heard.
 const (
 	Steady  Tempo = iota
-	Shorter       // more waits than should
+	Tighter       // more waits than should: pauses may last less
+	Shorter       // much more does: words, too
 	Longer        // less does
 )
 
@@ -201,7 +202,7 @@ func (t *Transcoder) Push(payload []byte, tempo Tempo) (time.Duration, error) {
 	}
 	switch {
 	case t.answer.heard: // data keeps its time
-	case tempo == Shorter:
+	case tempo == Shorter, tempo == Tighter && quiet(pcm):
 		pcm = shorten(pcm, t.inRate)
 	case tempo == Longer:
 		pcm = stretch(pcm, t.inRate)

@@ -527,3 +527,26 @@ func TestOpusCodesAsTheLineIs(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyAPauseIsTightened(t *testing.T) {
+	for _, c := range []struct {
+		loud  float64
+		tempo Tempo
+		full  bool
+	}{{0, Tighter, false}, {100, Tighter, false}, {8000, Tighter, true}, {8000, Shorter, false}, {8000, Steady, true}} {
+		tr, err := New(pcmaCodec.Format, opusCodec.Format, 20*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var frame [160]byte
+		for i := range frame {
+			frame[i] = aEncode(int(c.loud * math.Sin(float64(i)*2*math.Pi/40)))
+		}
+		if _, err := tr.Push(frame[:], c.tempo); err != nil {
+			t.Fatal(err)
+		}
+		if full := tr.Pending() == 20*time.Millisecond; full != c.full {
+			t.Errorf("of a peak of %.0f, tempo %d, %v are left", c.loud, c.tempo, tr.Pending())
+		}
+	}
+}
