@@ -7,12 +7,16 @@ import (
 )
 
 const (
-	// between is how long two runs of the collector should be apart. A call allocates
-	// while it is set up and next to nothing while it lasts: Go's own rule would collect
-	// all the time where many come and few are there.
+	// between is how long two runs of the collector should be apart at least. A call
+	// allocates while it is set up and next to nothing while it lasts: Go's own rule would
+	// collect all the time where many come and few are there.
 	between = 2 * time.Second
+	// Where much is live a run takes long, and calls that come meanwhile wait for it: the
+	// runs are fifty times as far apart as they take, each second of one going through so
+	// many bytes.
+	apart, through = 50, 1 << 30
 	// The bounds of what may be allocated between two runs, in bytes.
-	leastHeadroom, mostHeadroom = 16 << 20, 96 << 20
+	leastHeadroom, mostHeadroom = 16 << 20, 256 << 20
 	// The bounds of GOGC. From as much live heap on Go's rule holds: to go through all of
 	// it more often than that would cost calls their place.
 	leastGC, mostGC = 100, 800
@@ -27,7 +31,8 @@ func pace(live uint64, allocated [memory]uint64) int {
 	for _, n := range allocated {
 		most = max(most, n)
 	}
-	headroom := min(max(most*uint64(between/time.Second), leastHeadroom), mostHeadroom)
+	seconds := max(between.Seconds(), apart*float64(live)/through)
+	headroom := min(max(uint64(float64(most)*seconds), leastHeadroom), mostHeadroom)
 	return int(min(max(headroom*100/max(live, 1<<20), leastGC), mostGC))
 }
 

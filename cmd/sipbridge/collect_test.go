@@ -12,8 +12,9 @@ func TestThePaceOfTheCollector(t *testing.T) {
 	}{
 		{"nothing to do", 4 * mb, [memory]uint64{}, 400},
 		{"next to nothing alive", 1000, [memory]uint64{}, 800},
-		{"few calls, many a second", 20 * mb, [memory]uint64{0, 60 * mb}, 480},
+		{"few calls, many a second", 20 * mb, [memory]uint64{0, 60 * mb}, 600},
 		{"a burst is remembered", 40 * mb, [memory]uint64{30 * mb, 0, 0, 0, 0}, 150},
+		{"many live, and many more come", 100 * mb, [memory]uint64{mb, 40 * mb}, 195},
 		{"many calls that last", 200 * mb, [memory]uint64{mb, mb, mb, mb, mb}, 100},
 	} {
 		if got := pace(c.live, c.allocated); got != c.gogc {

@@ -3,6 +3,7 @@ package transcode
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -221,10 +222,16 @@ func through(tr *Transcoder, payload []byte, emit func([]byte)) error {
 }
 
 func BenchmarkTranscode(b *testing.B) {
-	for _, pair := range [][2]string{{"PCMU", "opus"}, {"opus", "PCMU"}, {"G722", "opus"}, {"PCMU", "G722"}, {"PCMU", "PCMA"}} {
-		b.Run(pair[0]+"_"+pair[1], func(b *testing.B) {
-			tr, err := New(format(pair[0]), format(pair[1]), 20*time.Millisecond)
+	for _, c := range []struct {
+		from, to string
+		loss     float64
+	}{{"PCMU", "opus", 0}, {"PCMU", "opus", 0.05}, {"opus", "PCMU", 0}, {"G722", "opus", 0}, {"PCMU", "G722", 0}, {"PCMU", "PCMA", 0}} {
+		b.Run(fmt.Sprintf("%s_%s/loss=%g", c.from, c.to, c.loss), func(b *testing.B) {
+			tr, err := New(format(c.from), format(c.to), 20*time.Millisecond)
 			if err != nil {
+				b.Fatal(err)
+			}
+			if err := tr.Expect(c.loss); err != nil {
 				b.Fatal(err)
 			}
 			enc, _ := tr.from.NewEncoder(tr.inRate)
