@@ -34,7 +34,7 @@ const features = [
   ['a pause is described', 'internal/media/player.go', 'may && p.quiet > fadeAway', 'false', 'TestAPauseOfOpus'],
   ['a browser is told how much of it is heard', 'internal/media/terms.go', 'hz = heard(m.Formats)', 'hz = 0 * heard(m.Formats)', 'TestABrowserIsToldHow'],
   ['and asked anew where it is more', 'internal/media/path.go', 'p.src.reaches(p.da.Send)', '', 'TestABrowserIsToldHow'],
-  ['Opus is coded as the line is', 'internal/transcode/opus.go', 'percent, rate = max(percent, leastRepeated), o.lossy()*4/3', '', 'TestOpusCodes'],
+  ['Opus is coded as the line is', 'internal/transcode/opus.go', 'percent, rate = max(percent, leastRepeated), o.silk*4/3', '', 'TestOpusCodes'],
   ['Opus pauses for who likes it', 'internal/transcode/opus.go', 'pauses = n == 1', 'pauses = false', 'TestAPauseOfOpus'],
   ['Opus is made at the rate that the peer takes', 'internal/transcode/opus.go', 'return min(rate, o.most)', 'return rate', 'TestOpusIsMade'],
   ['a thin line of a patient\'s is not offered what it cannot carry', 'internal/media/terms.go', '!Fits(f.Name, w.most)', 'false', 'TestABrowsersLine'],

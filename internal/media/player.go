@@ -50,8 +50,8 @@ const (
 	// pauses alone: a network that was slow once mostly is so again, and each change is
 	// heard a little.
 	patience = 5 * time.Second
-	// enough is how much longer than it need it may wait meanwhile.
-	enough = 100 * time.Millisecond
+	// bearable is how much longer than it need it may wait meanwhile.
+	bearable = 100 * time.Millisecond
 )
 
 func newPlayer(coder *transcode.Transcoder, clock int) *player {
@@ -205,7 +205,7 @@ func (p *player) tempo(at, after time.Duration) transcode.Tempo {
 	}
 	switch {
 	case at-p.changed < ease:
-	case over > enough, over > 0 && at-p.ample >= patience:
+	case over > bearable, over > 0 && at-p.ample >= patience:
 		p.changed = at
 		return transcode.Shorter
 	case over > 0:

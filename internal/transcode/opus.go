@@ -28,11 +28,11 @@ const OpusComplexity = 5
 // can repeat itself, where pauses are wanted, for it finds them, and where there is
 // little room.
 type opusEncoder struct {
-	e      *opus.Encoder
-	hz     int
-	clear  int // bit/s where nothing is lost
-	most   int // that the peer takes; 0: it did not say
-	spoken bool
+	e          *opus.Encoder
+	hz         int
+	celt, silk int  // bit/s
+	most       int  // that the peer takes; 0: it did not say
+	spoken     bool // SILK even where nothing is lost
 }
 
 // What libopus is given, in bit/s: from here on more is not understood better.
@@ -46,7 +46,10 @@ const (
 const leastRepeated = 6
 
 func newOpusEncoder(rate int) (Encoder, error) {
-	o := &opusEncoder{hz: rate}
+	o := &opusEncoder{hz: rate, celt: celtNarrow, silk: silkNarrow}
+	if rate > 8000 {
+		o.celt, o.silk = celtWide, silkWide
+	}
 	if err := o.begin(false); err != nil {
 		return nil, err
 	}
@@ -56,13 +59,8 @@ func newOpusEncoder(rate int) (Encoder, error) {
 // begin makes the encoder anew: libopus does not change its mind about what it is for.
 func (o *opusEncoder) begin(spoken bool) error {
 	application := opus.AppAudio // CELT from 18 kbit/s on
-	o.clear = celtNarrow
-	if o.hz > 8000 {
-		o.clear = celtWide
-	}
 	if spoken {
 		application = opus.AppVoIP // SILK up to 64 kbit/s
-		o.clear = o.lossy()
 	}
 	e, err := opus.NewEncoder(o.hz, 1, application)
 	if err != nil {
@@ -71,7 +69,7 @@ func (o *opusEncoder) begin(spoken bool) error {
 	o.e, o.spoken = e, spoken
 	for _, set := range []func() error{
 		func() error { return e.SetComplexity(OpusComplexity) },
-		func() error { return e.SetBitrate(o.within(o.clear)) },
+		func() error { return e.SetBitrate(o.within(o.clear())) },
 		func() error { return e.SetInBandFEC(true) },
 	} {
 		if err := set(); err != nil {
@@ -81,12 +79,12 @@ func (o *opusEncoder) begin(spoken bool) error {
 	return nil
 }
 
-// lossy is what SILK is given, in bit/s, without its repetitions.
-func (o *opusEncoder) lossy() int {
-	if o.hz > 8000 {
-		return silkWide
+// clear is what it may take where nothing is lost, in bit/s.
+func (o *opusEncoder) clear() int {
+	if o.spoken {
+		return o.silk
 	}
-	return silkNarrow
+	return o.celt
 }
 
 func (o *opusEncoder) Encode(dst []byte, pcm []int16) (int, error) { return o.e.Encode(pcm, dst) }
@@ -108,12 +106,12 @@ func (o *opusEncoder) Heed(to sdp.Format) error {
 			o.most = n
 		}
 	}
-	if spoken := pauses || o.within(o.clear) < o.clear; spoken != o.spoken {
+	if spoken := pauses || o.within(o.celt) < o.celt; spoken != o.spoken {
 		if err := o.begin(spoken); err != nil {
 			return err
 		}
 	}
-	if err := o.e.SetBitrate(o.within(o.clear)); err != nil {
+	if err := o.e.SetBitrate(o.within(o.clear())); err != nil {
 		return err
 	}
 	return o.e.SetDTX(pauses)
@@ -136,9 +134,9 @@ func (o *opusEncoder) Spend(effort int) error { return o.e.SetComplexity(effort)
 // Expect sets how much of itself each packet repeats, and gives it the room:
 // libopus repeats nothing where that would cost too much of the sound.
 func (o *opusEncoder) Expect(loss float64) error {
-	percent, rate := int(min(max(loss, 0), 1)*100+0.5), o.clear
+	percent, rate := int(min(max(loss, 0), 1)*100+0.5), o.clear()
 	if percent > 0 {
-		percent, rate = max(percent, leastRepeated), o.lossy()*4/3
+		percent, rate = max(percent, leastRepeated), o.silk*4/3
 	}
 	if err := o.e.SetBitrate(o.within(rate)); err != nil {
 		return err
