@@ -68,7 +68,7 @@ type Trunk struct {
 	EventPayload   int           `yaml:"event_payload" doc:"The payload type of telephone-events that we offer; its own is answered." default:"101"`
 	PTime          time.Duration `yaml:"ptime" doc:"The length of a packet that we offer: 10ms to 60ms. What it offers is answered." default:"20ms"`
 	EarlyMedia     bool          `yaml:"early_media" doc:"Sound that comes before the answer, announcements say, is passed on: to it in 183, and from it. false: it hears 180 and rings itself, and so does the far end." default:"true"`
-	Quirks         []string      `yaml:"quirks" doc:"What its make does otherwise than the standards say: asterisk, avaya, cisco, tandberg (docs/trunks.md)."`
+	Quirks         []string      `yaml:"quirks" doc:"What its make does otherwise than the standards say: asterisk, avaya, cisco, poly, tandberg (docs/trunks.md)."`
 	SRTP           media.SRTP    `yaml:"srtp" doc:"Whether its sound is kept secret: off; optional, keys are offered under the plain profile and taken where they come (RFC 8643); required, a call without is refused." default:"off"`
 	SRTPKeys       media.Keys    `yaml:"srtp_keys" doc:"How keys are offered to it: sdes, in the description, which TLS should carry, or dtls, by a handshake in the media. From it both are taken." default:"sdes"`
 	SRTPSuites     []string      `yaml:"srtp_suites" doc:"The encryptions of sdes, in order: AEAD_AES_128_GCM, AES_CM_128_HMAC_SHA1_80, AES_CM_128_HMAC_SHA1_32, AEAD_AES_256_GCM, AES_256_CM_HMAC_SHA1_80, AES_256_CM_HMAC_SHA1_32. Empty: the first three are offered, and all are taken."`
@@ -161,7 +161,7 @@ func (t Trunk) check() (faults [][3]string) {
 	}
 	for _, q := range t.Quirks {
 		if !slices.ContainsFunc(Quirks, func(k Quirk) bool { return k.Name == q }) {
-			faults = append(faults, [3]string{"quirks", fmt.Sprintf("%q is no quirk that is known", q), "write some of asterisk, avaya, cisco, tandberg"})
+			faults = append(faults, [3]string{"quirks", fmt.Sprintf("%q is no quirk that is known", q), "write some of asterisk, avaya, cisco, poly, tandberg"})
 		}
 	}
 	for _, h := range t.Headers {

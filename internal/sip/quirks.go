@@ -29,6 +29,8 @@ var Quirks = []Quirk{
 		Source: "RFC 7544 §3", In: divert},
 	{Name: "cisco", About: "Who calls stands in Remote-Party-ID, both ways.",
 		Source: "Cisco Unified CM, SIP trunk settings: Remote-Party-ID; draft-ietf-sip-privacy-04", In: fromRemoteParty, Out: toRemoteParty},
+	{Name: "poly", About: "Alert-Info is a word, Ring Answer, where a telephone is to answer without a ring.",
+		Source: "Polycom UC Software, voIpProt.SIP.alertInfo.x.value with class ringAutoAnswer; RFC 3261 §20.4 wants a URI there", In: fromRingAnswer, Out: toRingAnswer},
 	{Name: "tandberg", About: "H.264's profile-level-id may lack a digit (4280D): it is 42800D.",
 		Source: "traces of TANDBERG endpoints in the trackers of other gateways; RFC 6184 §8.1", In: sixDigits},
 }
@@ -131,6 +133,32 @@ func toRemoteParty(invite *sipmsg.Request) {
 		privacy = "full"
 	}
 	invite.AppendHeader(header("Remote-Party-ID", h.Value()+";party=calling;screen=yes;privacy="+privacy))
+}
+
+// ringAnswer is the word that dial plans send to Polycom's telephones.
+const ringAnswer = "Ring Answer"
+
+// fromRingAnswer turns that word into Answer-Mode (RFC 5373 §4.1).
+func fromRingAnswer(l *letter) {
+	if !strings.HasPrefix(l.start, "INVITE ") || len(l.all("answer-mode")) > 0 {
+		return
+	}
+	for _, v := range l.all("alert-info") {
+		if strings.EqualFold(strings.Trim(v, " <>"), ringAnswer) {
+			l.add("answer-mode", "Auto")
+			return
+		}
+	}
+}
+
+// toRingAnswer asks with that word where Answer-Mode asks.
+func toRingAnswer(invite *sipmsg.Request) {
+	if invite.GetHeader("Answer-Mode") == nil {
+		return
+	}
+	for invite.RemoveHeader("Alert-Info") {
+	}
+	invite.AppendHeader(header("Alert-Info", ringAnswer))
 }
 
 // reasons of RFC 7544 §3.1, by the cause in a History-Info entry's URI (RFC 4458).
