@@ -48,13 +48,13 @@ test('the line loses, delays, doubles and reorders as it is told', async () => {
       assert.ok(Math.abs(way.Lost / way.Frames - 0.1) < 0.07, JSON.stringify(way));
       assert.ok(way.Reordered > 10 && way.Duplicated > 5, JSON.stringify(way));
     }
-    let browser;
+    let browser, lost = 0;
     await until(async () => {
       [{ legs: [browser] }] = await booth.gateway.calls();
       const rtt = browser.media[0].rtt_ms;
-      return rtt > 55 && rtt < 120; // with one of the browser's next reports
-    }, () => `a round trip of 60 ms, not ${browser.media[0].rtt_ms},`, 15000);
-    assert.ok(browser.media[0].far_loss > 0.01, 'the patient reports what was lost on its way');
+      lost = Math.max(lost, browser.media[0].far_loss); // until a report comes that is about the line as it is now
+      return rtt > 55 && rtt < 120 && lost > 0.01; // with one of the browser's next reports
+    }, () => `a round trip of 60 ms, not ${browser.media[0].rtt_ms}, and a report of what was lost, ${lost}`, 15000);
     await line.ask({});
   });
 });
