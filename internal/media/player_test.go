@@ -369,12 +369,7 @@ func TestTheEncoderHearsOfLoss(t *testing.T) {
 		told := *dst.agreed.Load()
 		told.Send.Params = params
 		dst.agreed.Store(&told)
-		w := new(timed)
-		var below transmitter = w
-		dst.below.Store(&below)
-		p := NewPath(src, dst)
-		p.now = func() time.Duration { return w.at }
-		src.Forward(p)
+		p, w := timedPath(src, dst)
 		dst.hear([]rtcp.Packet{&rtcp.ReceiverReport{Reports: []rtcp.ReceptionReport{{SSRC: dst.ssrc.Load(), FractionLost: loss}}}})
 		for _, a := range talker(t, 200) {
 			w.at = a.at
@@ -450,12 +445,7 @@ func TestWordsLastAsLongAsTheyDidWherePausesAreEnough(t *testing.T) {
 // A drum that is late does not make the sound late: it is played for when it was due.
 func TestALateDrumTouchesNoWord(t *testing.T) {
 	src, dst := plainStream("PCMA"), plainStream("opus")
-	w := new(timed)
-	var below transmitter = w
-	dst.below.Store(&below)
-	p := NewPath(src, dst)
-	p.now = func() time.Duration { return w.at }
-	src.Forward(p)
+	p, w := timedPath(src, dst)
 	all := talker(t, 200)
 	first := all[0].at
 	for i, a := range all {
@@ -469,4 +459,15 @@ func TestALateDrumTouchesNoWord(t *testing.T) {
 	if pl := p.playing.player; pl.changed != 0 || pl.ample != 0 {
 		t.Errorf("begun at %v, the tempo changed at %v, too much waited since %v", first, pl.changed, pl.ample)
 	}
+}
+
+// timedPath is a path whose clock is that of what it ends in.
+func timedPath(src, dst *Stream) (*Path, *timed) {
+	w := new(timed)
+	var below transmitter = w
+	dst.below.Store(&below)
+	p := NewPath(src, dst)
+	p.now = func() time.Duration { return w.at }
+	src.Forward(p)
+	return p, w
 }
